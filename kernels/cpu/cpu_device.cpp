@@ -1,0 +1,43 @@
+#include <hwy/targets.h>
+
+#include <bit>
+#include <cstring>
+
+#include "kernels/cpu/cpu_kernels.h"
+
+namespace troupe::kernels {
+namespace {
+
+const Kernels& cpu_kernels() {
+  static const Kernels kernels{
+      .tensor = cpu::tensor_kernels(),
+  };
+  return kernels;
+}
+
+class CpuDevice final : public Device {
+ public:
+  explicit CpuDevice(int threads) : threads_(threads), allocator_(memory_) {}
+
+  DeviceKind kind() const override { return DeviceKind::cpu; }
+  std::string description() const override {
+    const int64_t best = hwy::SupportedTargets() & -hwy::SupportedTargets();
+    return fmt::format("cpu, {} thread{}, {}", threads_.size(), threads_.size() == 1 ? "" : "s", hwy::TargetName(best));
+  }
+  CachingAllocator& allocator() override { return allocator_; }
+  const Kernels& kernels() const override { return cpu_kernels(); }
+  ThreadPool& threads() override { return threads_; }
+  void copy_from_host(void* to, const void* from, size_t bytes) override { std::memcpy(to, from, bytes); }
+  void copy_to_host(void* to, const void* from, size_t bytes) override { std::memcpy(to, from, bytes); }
+
+ private:
+  ThreadPool threads_;
+  SystemMemory memory_;
+  CachingAllocator allocator_;
+};
+
+}  // namespace
+
+std::unique_ptr<Device> make_cpu_device(int threads) { return std::make_unique<CpuDevice>(threads); }
+
+}  // namespace troupe::kernels
