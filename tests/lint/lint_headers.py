@@ -1,0 +1,93 @@
+"""Every header compiles alone, with the flags of the build, and says #pragma once.
+
+A header is compiled again only when it, a header of ours that it reaches, or the flags changed.
+"""
+
+import concurrent.futures
+import hashlib
+import json
+import os
+import re
+import shlex
+import subprocess
+
+from project import run
+
+INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
+
+
+def flags_of_the_build(project):
+    """The compiler, and every include folder, definition and language flag that any of our sources is built with."""
+    compiler, flags = None, []
+    for entry in json.loads((project.build / "compile_commands.json").read_text()):
+        if not entry["file"].endswith(".cpp"):
+            continue
+        words = entry.get("arguments") or shlex.split(entry["command"])
+        words = words[1:] if "ccache" in words[0] else words
+        compiler = compiler or words[0]
+        index = 1
+        while index < len(words):
+            word = words[index]
+            if word in ("-I", "-isystem"):
+                index += 1
+                word = f"{word} {words[index]}"
+            elif not word.startswith(("-I", "-D", "-std=")):
+                word = ""
+            if word.startswith("-DTROUPE_"):
+                word = ""  # a test's own paths: a header depends on none
+            if word and word not in flags:
+                flags.append(word)
+            index += 1
+    return compiler, [part for flag in flags for part in flag.split(" ", 1)]
+
+
+def reached(project, name, seen):
+    """Adds `name` and every header of ours that it includes, at any depth."""
+    if name in seen or not (project.root / name).is_file():
+        return
+    seen.add(name)
+    for target in INCLUDE.findall(project.read(name) or ""):
+        reached(project, target, seen)
+
+
+def lint(project):
+    if not (project.build / "compile_commands.json").is_file():
+        project.find(project.build.name, "has no compile_commands.json; configure first (cmake --preset release)")
+        return
+    compiler, flags = flags_of_the_build(project)
+    cache_path = project.build / "lint-headers.json"
+    try:
+        passed = json.loads(cache_path.read_text())
+    except (OSError, ValueError):
+        passed = {}
+
+    version = subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout
+    keys = {}
+    for name in project.files({".h"}):
+        if not re.search(r"^#pragma once$", project.read(name) or "", re.MULTILINE):
+            project.find(name, "lacks #pragma once")
+        seen = set()
+        reached(project, name.as_posix(), seen)
+        key = hashlib.sha256(repr((version, flags)).encode())
+        for part in sorted(seen):
+            key.update(part.encode() + b"\0" + (project.root / part).read_bytes())
+        keys[name.as_posix()] = key.hexdigest()
+
+    def compile_alone(name):
+        done = subprocess.run(
+            [compiler, *flags, "-w", "-fsyntax-only", "-ferror-limit=3", "-x", "c++", "-"],
+            input=f'#include "{name}"\n', capture_output=True, text=True, cwd=project.root)
+        return name, done
+
+    todo = [name for name, key in keys.items() if passed.get(name) != key]
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for name, done in pool.map(compile_alone, todo):
+            if done.returncode == 0:
+                passed[name] = keys[name]
+            else:
+                project.find(name, f"does not compile alone:\n{done.stderr.strip()}")
+    cache_path.write_text(json.dumps({name: key for name, key in passed.items() if name in keys}, indent=0))
+
+
+if __name__ == "__main__":
+    run(lint)
