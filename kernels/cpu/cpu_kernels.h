@@ -5,5 +5,15 @@
 namespace troupe::kernels::cpu {
 
 TensorKernels tensor_kernels();
+AddKernels add_kernels();
+RmsNormKernels rms_norm_kernels();
+LayerNormKernels layer_norm_kernels();
+RopeKernels rope_kernels();
+ActivationKernels activation_kernels();
+GatedKernels gated_kernels();
+EmbeddingKernels embedding_kernels();
+SoftmaxCrossEntropyKernels softmax_cross_entropy_kernels();
+AdamWKernels adamw_kernels();
+GlobalNormKernels global_norm_kernels();
 
 }  // namespace troupe::kernels::cpu
