@@ -5,7 +5,7 @@
 
 namespace troupe::kernels {
 
-class PackedMatrix;
+struct PackedMatrix;
 
 // Where a gradient goes: written (accumulate false) or added to (accumulate true).
 struct GradientTarget {

@@ -271,6 +271,12 @@ std::vector<Value> Tape::recompute(std::span<const Value> inputs, Block body) {
   return results;
 }
 
+Value Tape::recompute(const Value& input, const std::function<Value(Tape&, const Value&)>& body) {
+  return recompute(std::span(&input, 1), [body](Tape& tape, std::span<const Value> inputs) {
+    return std::vector<Value>{body(tape, inputs[0])};
+  })[0];
+}
+
 Tape::Scope::Scope(Tape& tape, std::string_view name) : tape_(tape), length_(tape.scope_.size()) {
   tape.scope_ += name;
   tape.scope_ += '.';

@@ -128,6 +128,7 @@ class Tape {
   // `body` must be a pure function of its arguments, the parameters and captured constants.
   using Block = std::function<std::vector<Value>(Tape&, std::span<const Value>)>;
   std::vector<Value> recompute(std::span<const Value> inputs, Block body);
+  Value recompute(const Value& input, const std::function<Value(Tape&, const Value&)>& body);
 
   // Called with the scoped name and the result of every operation, and with every gradient that a node
   // hands on (name + " backward"): how a NaN finds its operation. Slow; empty by default.
