@@ -52,11 +52,25 @@ TEST_P(ThreadPoolTest, RefusesALoopInsideALoop) {
 TEST_P(ThreadPoolTest, ManyShortLoopsFinish) {
   ThreadPool pool(GetParam());
   std::atomic<int64_t> sum{0};
-  for (int i = 0; i < 20000; ++i) pool.parallel_for(3, [&](int64_t k) { sum.fetch_add(k, std::memory_order_relaxed); });
-  EXPECT_EQ(sum, 60000);
+  // Counts below, at and above the number of threads, so that loops with and without each worker alternate.
+  for (int i = 0; i < 500; ++i) {
+    for (const int64_t count : {2, 3, 9}) {
+      pool.parallel_for(count, [&](int64_t k) { sum.fetch_add(k, std::memory_order_relaxed); });
+    }
+  }
+  EXPECT_EQ(sum, 500 * (1 + 3 + 36));
 }
 
-INSTANTIATE_TEST_SUITE_P(Sizes, ThreadPoolTest, testing::Values(1, 2, 3, 8));
+INSTANTIATE_TEST_SUITE_P(Sizes, ThreadPoolTest, testing::Values(1, 2, 3, 8, 27));
+
+TEST(ThreadPool, NumbersTheThreadsBelowItsSize) {
+  ThreadPool pool(3);
+  std::atomic<int> wrong{0};
+  pool.parallel_for_thread(1000, [&](int64_t, int thread) { wrong += thread < 0 || thread >= 3; });
+  EXPECT_EQ(wrong, 0);
+}
+
+TEST(ThreadPool, RefusesToHaveNoThreads) { EXPECT_ANY_THROW(ThreadPool(0)); }
 
 }  // namespace
 }  // namespace troupe
