@@ -21,6 +21,7 @@ const Kernels& cpu_kernels() {
       .softmax_cross_entropy = cpu::softmax_cross_entropy_kernels(),
       .adamw = cpu::adamw_kernels(),
       .global_norm = cpu::global_norm_kernels(),
+      .attention = cpu::attention_kernels(),
   };
   return kernels;
 }

@@ -15,5 +15,6 @@ EmbeddingKernels embedding_kernels();
 SoftmaxCrossEntropyKernels softmax_cross_entropy_kernels();
 AdamWKernels adamw_kernels();
 GlobalNormKernels global_norm_kernels();
+AttentionKernels attention_kernels();
 
 }  // namespace troupe::kernels::cpu

@@ -3,6 +3,7 @@
 #pragma once
 #include "kernels/ops/adamw.h"
 #include "kernels/ops/add.h"
+#include "kernels/ops/attention.h"
 #include "kernels/ops/embedding.h"
 #include "kernels/ops/gelu.h"
 #include "kernels/ops/global_norm.h"
@@ -27,6 +28,7 @@ struct Kernels {
   SoftmaxCrossEntropyKernels softmax_cross_entropy;
   AdamWKernels adamw;
   GlobalNormKernels global_norm;
+  AttentionKernels attention;
 };
 
 }  // namespace troupe::kernels

@@ -1,0 +1,59 @@
+// One attention call on the CPU, in plain numbers: sizes, pointers, and which keys a query row sees.
+// Rows of a key head are numbered r = t · G + g (position t, query head k · G + g, G = H / K), so that
+// neighbouring rows see nearly the same keys and share every key they load.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+#include "kernels/ops/attention.h"
+
+namespace troupe::kernels::cpu {
+
+struct AttentionJob {
+  int64_t B, T, H, K, G, d;
+  int64_t capacity;  // dimension 1 of k and v
+  double scale, softcap;
+  bool causal;
+  int64_t window, query_offset, keys;
+  const int32_t* query_offsets;  // [B] or null
+  const int32_t* first_visible;  // [B, T] or null
+  const void *q, *k, *v;
+  void* o;
+  void* lse;  // null: not wanted
+  // Backward only; a gradient that is not wanted is null.
+  const void* d_o;
+  void *dq, *dk, *dv;
+
+  int64_t rows() const { return T * G; }  // of one key head
+  int64_t offset(int64_t b) const { return query_offsets ? query_offsets[b] : query_offset; }
+  int64_t key_count(int64_t b) const {
+    return keys > 0 ? keys : query_offsets ? std::min(offset(b) + T, capacity) : capacity;
+  }
+  // Elements before row r of key head k in q, o and their gradients; before key j in k, v and theirs.
+  int64_t row_at(int64_t b, int64_t head, int64_t r) const { return ((b * T + r / G) * H + head * G + r % G) * d; }
+  int64_t key_at(int64_t b, int64_t head, int64_t j) const { return ((b * capacity + j) * K + head) * d; }
+  int64_t lse_at(int64_t b, int64_t head, int64_t r) const { return (b * K + head) * rows() + r; }
+
+  // Row r of sequence b sees the keys [begin, end); none if begin ≥ end.
+  struct Range {
+    int64_t begin, end;
+  };
+  Range visible(int64_t b, int64_t r) const {
+    const int64_t t = r / G;
+    const int64_t position = offset(b) + t;
+    Range range{0, key_count(b)};
+    if (causal) range.end = std::min(range.end, position + 1);
+    if (window > 0) range.begin = std::max<int64_t>(0, position - window + 1);
+    if (first_visible) range.begin = std::max<int64_t>(range.begin, first_visible[b * T + t]);
+    return range;
+  }
+};
+
+AttentionJob make_attention_job(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionOptions& options);
+
+// The scalar reference, straight from the equations; the only path for f64.
+void attention_forward_reference(Device&, DType, const AttentionJob&);
+void attention_backward_reference(Device&, DType, const AttentionJob&);
+
+}  // namespace troupe::kernels::cpu
