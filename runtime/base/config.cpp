@@ -1,17 +1,15 @@
 #include "runtime/base/config.h"
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <numeric>
 
 #include "runtime/base/config_tree.h"
+#include "runtime/base/file.h"
 
 namespace troupe {
 namespace {
+
+constexpr int64_t kLimitBytes = 16 << 20;  // longer, it is no config but a mistake
 
 bool is_bare_key(std::string_view key) {
   return !key.empty() && std::all_of(key.begin(), key.end(), [](char c) {
@@ -150,12 +148,9 @@ Config::Config(Config&&) noexcept = default;
 Config& Config::operator=(Config&&) noexcept = default;
 
 Result<Config> Config::load(const std::string& path) {
-  std::error_code ignored;
-  if (std::filesystem::is_directory(path, ignored)) return usage_error("{}: is a folder; a TOML file is wanted", path);
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return usage_error("{}: cannot read the config: {}", path, std::strerror(errno));
-  const std::string text{std::istreambuf_iterator<char>(file), {}};
-  return parse(text, path);
+  const auto text = read_file(path, kLimitBytes);
+  if (!text.ok()) return Error(ErrorKind::usage, text.error().message());
+  return parse(*text, path);
 }
 
 Result<Config> Config::parse(std::string_view text, std::string name) {

@@ -367,7 +367,7 @@ TEST(Config, LoadNamesWhatItCannotRead) {
   const auto missing = Config::load("/nonexistent/nano.toml");
   ASSERT_FALSE(missing.ok());
   EXPECT_EQ(missing.error().kind(), ErrorKind::usage);
-  EXPECT_EQ(missing.error().message(), "/nonexistent/nano.toml: cannot read the config: No such file or directory");
+  EXPECT_EQ(missing.error().message(), "/nonexistent/nano.toml: cannot open the file: No such file or directory");
   const auto folder = Config::load(testing::TempDir());
   ASSERT_FALSE(folder.ok());
   EXPECT_NE(folder.error().message().find("is a folder"), std::string::npos);
