@@ -1,0 +1,74 @@
+#include "runtime/base/signals.h"
+
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <cstdlib>
+#include <utility>
+
+#include "runtime/base/check.h"
+
+namespace troupe {
+namespace {
+
+volatile sig_atomic_t other_calls = 0;
+void count_other(int) { other_calls = other_calls + 1; }
+
+TEST(StopSignals, EachSignalAsksToStopAndIsNamed) {
+  for (const auto& [signal, name] : {std::pair{SIGINT, "SIGINT"}, {SIGTERM, "SIGTERM"}, {SIGUSR1, "SIGUSR1"}}) {
+    StopSignals signals;
+    EXPECT_FALSE(signals.stop_requested());
+    EXPECT_EQ(signals.signal_name(), "");
+    raise(signal);
+    EXPECT_TRUE(signals.stop_requested());
+    EXPECT_EQ(signals.signal(), signal);
+    EXPECT_EQ(signals.signal_name(), name);
+  }
+}
+
+TEST(StopSignals, TheFirstSignalIsTheReason) {
+  StopSignals signals;
+  raise(SIGTERM);
+  raise(SIGTERM);
+  raise(SIGUSR1);
+  raise(SIGINT);
+  EXPECT_EQ(signals.signal_name(), "SIGTERM");
+}
+
+TEST(StopSignals, RestoresTheHandlersThatWere) {
+  struct sigaction mine{}, before{};
+  mine.sa_handler = count_other;
+  sigaction(SIGUSR1, &mine, &before);
+  {
+    StopSignals signals;
+    raise(SIGUSR1);
+    EXPECT_EQ(other_calls, 0);
+  }
+  raise(SIGUSR1);
+  EXPECT_EQ(other_calls, 1);
+  sigaction(SIGUSR1, &before, nullptr);
+}
+
+TEST(StopSignals, OnlyOneMayLiveAtATime) {
+  {
+    StopSignals first;
+    EXPECT_THROW(StopSignals(), CheckFailure);
+    raise(SIGINT);
+    EXPECT_TRUE(first.stop_requested());
+  }
+  StopSignals again;
+  EXPECT_FALSE(again.stop_requested());
+}
+
+TEST(StopSignalsDeathTest, ASecondInterruptEndsTheProcess) {
+  const auto twice = [] {
+    StopSignals signals;
+    raise(SIGINT);
+    raise(SIGINT);
+    std::exit(0);
+  };
+  EXPECT_EXIT(twice(), testing::ExitedWithCode(130), "interrupted again");
+}
+
+}  // namespace
+}  // namespace troupe
