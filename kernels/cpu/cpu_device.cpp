@@ -1,9 +1,7 @@
-#include <hwy/targets.h>
-
-#include <bit>
 #include <cstring>
 
 #include "kernels/cpu/cpu_kernels.h"
+#include "kernels/cpu/isa.h"
 
 namespace troupe::kernels {
 namespace {
@@ -11,6 +9,7 @@ namespace {
 const Kernels& cpu_kernels() {
   static const Kernels kernels{
       .tensor = cpu::tensor_kernels(),
+      .matmul = cpu::matmul_kernels(),
       .add = cpu::add_kernels(),
       .rms_norm = cpu::rms_norm_kernels(),
       .layer_norm = cpu::layer_norm_kernels(),
@@ -32,8 +31,7 @@ class CpuDevice final : public Device {
 
   DeviceKind kind() const override { return DeviceKind::cpu; }
   std::string description() const override {
-    const int64_t best = hwy::SupportedTargets() & -hwy::SupportedTargets();
-    return fmt::format("cpu, {} thread{}, {}", threads_.size(), threads_.size() == 1 ? "" : "s", hwy::TargetName(best));
+    return fmt::format("cpu, {} thread{}, {}", threads_.size(), threads_.size() == 1 ? "" : "s", cpu::isa_name());
   }
   CachingAllocator& allocator() override { return allocator_; }
   const Kernels& kernels() const override { return cpu_kernels(); }
@@ -49,6 +47,10 @@ class CpuDevice final : public Device {
 
 }  // namespace
 
-std::unique_ptr<Device> make_cpu_device(int threads) { return std::make_unique<CpuDevice>(threads); }
+std::unique_ptr<Device> make_cpu_device(int threads) {
+  const Result<void> cap = cpu::cap_isa_from_environment();
+  TROUPE_CHECK(cap.ok(), "{}", cap.error().message());
+  return std::make_unique<CpuDevice>(threads);
+}
 
 }  // namespace troupe::kernels

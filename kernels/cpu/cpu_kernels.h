@@ -5,6 +5,7 @@
 namespace troupe::kernels::cpu {
 
 TensorKernels tensor_kernels();
+MatmulKernels matmul_kernels();
 AddKernels add_kernels();
 RmsNormKernels rms_norm_kernels();
 LayerNormKernels layer_norm_kernels();

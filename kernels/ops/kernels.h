@@ -8,6 +8,7 @@
 #include "kernels/ops/gelu.h"
 #include "kernels/ops/global_norm.h"
 #include "kernels/ops/layer_norm.h"
+#include "kernels/ops/matmul_kernels.h"
 #include "kernels/ops/rms_norm.h"
 #include "kernels/ops/rope.h"
 #include "kernels/ops/softmax_cross_entropy.h"
@@ -18,6 +19,7 @@ namespace troupe::kernels {
 
 struct Kernels {
   TensorKernels tensor;
+  MatmulKernels matmul;
   AddKernels add;
   RmsNormKernels rms_norm;
   LayerNormKernels layer_norm;
