@@ -1,5 +1,7 @@
 """Every header compiles alone, with the flags of the build, and says #pragma once.
 
+A header named *-inl.h is included once for each SIMD target, so it has Highway's own guard instead.
+
 A header is compiled again only when it, a header of ours that it reaches, or the flags changed.
 """
 
@@ -14,6 +16,7 @@ import subprocess
 from project import run
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
+INL_GUARD = r"^#if defined\(\w+\) == defined\(HWY_TARGET_TOGGLE\)"
 
 
 def flags_of_the_build(project):
@@ -64,8 +67,9 @@ def lint(project):
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout
     keys = {}
     for name in project.files({".h"}):
-        if not re.search(r"^#pragma once$", project.read(name) or "", re.MULTILINE):
-            project.find(name, "lacks #pragma once")
+        inl = name.stem.endswith("-inl")
+        if not re.search(INL_GUARD if inl else r"^#pragma once$", project.read(name) or "", re.MULTILINE):
+            project.find(name, "lacks Highway's guard (HWY_TARGET_TOGGLE)" if inl else "lacks #pragma once")
         seen = set()
         reached(project, name.as_posix(), seen)
         key = hashlib.sha256(repr((version, flags)).encode())

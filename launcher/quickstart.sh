@@ -1,0 +1,101 @@
+#!/usr/bin/env bash
+# From a fresh Debian 12 machine to a language model that has read a dictionary and writes entries of its own:
+# installs, builds, takes the text from a Debian package, trains a tokenizer and a model, generates.
+#
+#   launcher/quickstart.sh [--out DIR] [--minutes N]
+#
+#   --out DIR      where text, tokenizer, model and curve go (default runs/quickstart)
+#   --minutes N    how long the model trains, about, on two cores (default 2)
+#
+# What is done already is skipped; what Ctrl-C interrupted goes on where it stopped when run again.
+# Exit code: 0 done, 1 failed, 2 bad argument, 3 something is missing, 75 interrupted with the state saved.
+set -euo pipefail
+called_from=$PWD
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+out=runs/quickstart
+minutes=2
+while [ $# -gt 0 ]; do
+  case $1 in
+    --out)
+      out=${2:?--out needs a folder}
+      [[ $out == /* ]] || out=$called_from/$out
+      shift 2
+      ;;
+    --minutes)
+      minutes=${2:?--minutes needs a number}
+      [[ $minutes =~ ^[1-9][0-9]*$ ]] || { echo "quickstart.sh: --minutes wants a whole number, not '$minutes'" >&2; exit 2; }
+      shift 2
+      ;;
+    -h | --help)
+      sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
+      exit 0
+      ;;
+    *)
+      echo "quickstart.sh: unknown argument '$1'; it takes --out and --minutes" >&2
+      exit 2
+      ;;
+  esac
+done
+config=launcher/configs/quickstart.toml
+text=$out/text
+model=$out/model
+mkdir -p "$out"
+
+stage_number=0
+stage_begun=$SECONDS
+begin() {
+  stage_number=$((stage_number + 1))
+  stage_begun=$SECONDS
+  printf '\n[%d/6] %s\n' $stage_number "$1"
+}
+end() { printf '      %s (%d s, %d s in all)\n' "$1" $((SECONDS - stage_begun)) $SECONDS; }
+
+begin "packages"
+launcher/setup.sh
+end "all installed"
+
+begin "build"
+log=$out/build.log
+if ! { cmake --preset release -DTROUPE_TESTS=OFF && cmake --build build --target troupe -j "$(nproc)"; } >"$log" 2>&1; then
+  tail -n 40 "$log" >&2
+  echo "quickstart.sh: the build failed; all of it is in $log" >&2
+  exit 1
+fi
+end "build/troupe"
+
+# The dictionary's package, unpacked below OUT: nothing of it is installed.
+fetch_dictionary() {
+  (cd "$1" && apt-get -q download dict-gcide && dpkg -x dict-gcide_*.deb .) >"$1/apt.log" 2>&1
+}
+
+begin "text: the Collaborative International Dictionary of English, Debian package dict-gcide"
+if [ ! -s "$text/heldout.txt" ]; then
+  rm -rf "$text.part"
+  mkdir -p "$text.part"
+  dictionary=/usr/share/dictd/gcide.dict.dz
+  if [ ! -r $dictionary ]; then
+    if ! fetch_dictionary "$text.part"; then
+      launcher/setup.sh --refresh
+      fetch_dictionary "$text.part" || { cat "$text.part/apt.log" >&2; exit 3; }
+    fi
+    dictionary=$text.part/usr/share/dictd/gcide.dict.dz
+  fi
+  # An entry begins with a line that is not indented, after a blank line. What stands before the first headword
+  # with its \pronunciation\ is the licence. Every hundredth entry is held out.
+  gzip -dc <"$dictionary" | LC_ALL=C awk -v folder="$text.part" '
+    /^[^ \t\r]/ && blank && /\\/ { started = 1; entry++ }
+    { blank = /^[ \t\r]*$/ }
+    started { print > (folder (entry % 100 == 50 ? "/heldout.txt" : "/train.txt")) }'
+  rm -rf "$text.part"/usr "$text.part"/*.deb "$text.part/apt.log" "$text"
+  mv "$text.part" "$text"
+fi
+bytes() { stat -c %s "$1"; }
+end "$(($(bytes "$text/train.txt") / 1000)) kB to learn from, $(($(bytes "$text/heldout.txt") / 1000)) kB held out"
+
+begin "tokenizer"
+if [ ! -s "$out/tokenizer.json" ]; then
+  build/troupe tokenizer train --vocabulary 4096 --out "$out/tokenizer.json.part" "$text/train.txt"
+  mv "$out/tokenizer.json.part" "$out/tokenizer.json"
+fi
+end "$out/tokenizer.json"
