@@ -77,6 +77,9 @@ def lint(project):
     for name in project.files({".md"}):
         text = project.read(name) or ""
         for number, line in enumerate(text.splitlines(), 1):
+            for path in re.findall(r"`([^`\s]+\.\w+)`", line):
+                if TOP.match(path) and not re.search(r"/x\.\w+$", path):  # x stands for any operation
+                    check_path(f"{name}:{number}", path, pathlib.PurePath("."))
             for target in re.findall(r"\]\(([^)\s]+)\)", line):
                 if not re.match(r"[a-z]+:|#", target):
                     check_path(f"{name}:{number}", target, name.parent)

@@ -164,6 +164,12 @@ class Lints(unittest.TestCase):
         self.write("README.md", "```sh\nbuild/troupe train --sett a.b=1\nbuild/troupe trane x | cat\n```\n")
         self.finds("docs", "README.md:2", "--sett", "README.md:3", "no command 'trane'")
 
+    def test_a_file_named_in_a_sentence_must_exist(self):
+        self.write("README.md", "An operation is `kernels/ops/x.h`, such as `kernels/ops/add.h`.\n")
+        self.passes("docs")
+        self.write("README.md", "First read\n`kernels/ops/sub.h`.\n")
+        self.finds("docs", "README.md:2: kernels/ops/sub.h")
+
     def test_an_unknown_command_is_found(self):
         self.write("README.md", "```sh\nVERBOSE=1 no-such-command-anywhere --now\n```\n")
         self.finds("docs", "README.md:2", "no-such-command-anywhere")
