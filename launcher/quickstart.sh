@@ -39,7 +39,7 @@ while [ $# -gt 0 ]; do
 done
 config=launcher/configs/quickstart.toml
 text=$out/text
-model=$out/model
+model=$out/$minutes-minutes
 mkdir -p "$out"
 
 stage_number=0
@@ -76,7 +76,7 @@ if [ ! -s "$text/heldout.txt" ]; then
   dictionary=/usr/share/dictd/gcide.dict.dz
   if [ ! -r $dictionary ]; then
     if ! fetch_dictionary "$text.part"; then
-      launcher/setup.sh --refresh
+      launcher/setup.sh --update
       fetch_dictionary "$text.part" || { cat "$text.part/apt.log" >&2; exit 3; }
     fi
     dictionary=$text.part/usr/share/dictd/gcide.dict.dz
@@ -99,3 +99,36 @@ if [ ! -s "$out/tokenizer.json" ]; then
   mv "$out/tokenizer.json.part" "$out/tokenizer.json"
 fi
 end "$out/tokenizer.json"
+
+# Steps in two minutes on two cores, times the minutes asked for.
+steps=$(sed -n 's/^steps *= *\([0-9]*\).*/\1/p' $config)
+steps=$((steps * minutes / 2))
+begin "model: $steps steps, about $minutes minutes on two cores"
+if [ "$(cat "$model.done" 2>/dev/null)" != "$steps" ]; then
+  status=0
+  build/troupe train $config --out "$model" --resume --set "data.train=$text/train.txt" \
+    --set "data.validation=$text/heldout.txt" --set "data.tokenizer=$out/tokenizer.json" \
+    --set "train.steps=$steps" || status=$?
+  [ $status -ne 75 ] || echo "quickstart.sh: run the same command again and training goes on where it stopped" >&2
+  [ $status -eq 0 ] || exit $status
+  echo "$steps" >"$model.done"
+fi
+# The loss is in nats a token; a byte is told apart from the length of the text and its number of tokens.
+tokens=$(build/troupe tokenizer count --tokenizer "$out/tokenizer.json" "$text/heldout.txt" | grep -o '[0-9]*' | head -n 1)
+awk -v tokens="$tokens" -v bytes="$(bytes "$text/heldout.txt")" -v gzip="$(gzip -9 -c "$text/heldout.txt" | wc -c)" '
+  function field(name) { return match($0, "\"" name "\":[^,}]*") ? substr($0, RSTART + length(name) + 3, RLENGTH - length(name) - 3) : "" }
+  { step = field("step"); loss[step] = field("loss"); last = step; if (field("validation_loss") != "") held = field("validation_loss") }
+  END {
+    printf "      loss (nats a token):"
+    for (i = 0; i <= 8; i++) { s = 1 + int((last - 1) * i / 8); if (s in loss) printf " %.2f", loss[s] }
+    printf "\n      on entries that it never saw: %.3f bits a byte (gzip -9 on the same: %.3f)\n", \
+      held / log(2) * tokens / bytes, gzip * 8 / bytes
+  }' "$model/metrics.jsonl"
+end "$model/checkpoints, curve in $model/loss.svg"
+
+begin "two entries by the model"
+for prompt in "Horse \\Horse\\ (h[^o]rs), n." "Philosophy \\"; do
+  build/troupe generate --checkpoint "$model" --prompt "$prompt" --max-tokens 160 --temperature 0.7 --top-k 50 --seed 1
+  echo
+done
+end "more: build/troupe generate --checkpoint $model --prompt 'Water '"

@@ -5,6 +5,7 @@
 #   launcher/setup.sh            what `troupe` needs to be built and run
 #   launcher/setup.sh --tests    also what only the tests and lints need
 #   launcher/setup.sh --peers    also what golden files and side-by-side timings are made with
+#   launcher/setup.sh --update   reads apt's package lists anew, even if nothing is to be installed
 #   launcher/setup.sh --list     print the packages instead of installing them
 #
 # Exit code: 0 all there, 2 bad argument, 3 something could not be installed (the reason is printed).
@@ -23,17 +24,19 @@ peers=(python3-torch python3-numpy python3-sentencepiece)
 
 wanted=("${build[@]}")
 list=no
+update=no
 for argument in "$@"; do
   case $argument in
     --tests) wanted+=("${tests[@]}") ;;
     --peers) wanted+=("${peers[@]}") ;;
     --list) list=yes ;;
+    --update) update=yes ;;
     -h | --help)
       sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0"
       exit 0
       ;;
     *)
-      echo "setup.sh: unknown argument '$argument'; it takes --tests, --peers and --list" >&2
+      echo "setup.sh: unknown argument '$argument'; it takes --tests, --peers, --update and --list" >&2
       exit 2
       ;;
   esac
@@ -52,12 +55,12 @@ missing=()
 for package in "${wanted[@]}"; do
   grep -qxF -- "$package" <<<"$installed" || missing+=("$package")
 done
-[ ${#missing[@]} -gt 0 ] || exit 0
+[ ${#missing[@]} -gt 0 ] || [ $update = yes ] || exit 0
 
 as_root=()
 if [ "$(id -u)" -ne 0 ]; then
   if ! command -v sudo >/dev/null; then
-    echo "setup.sh: neither root nor sudo; ask someone who is to run: apt-get install ${missing[*]}" >&2
+    echo "setup.sh: neither root nor sudo; ask someone who is to run: apt-get update && apt-get install ${missing[*]}" >&2
     exit 3
   fi
   as_root=(sudo)
@@ -72,10 +75,10 @@ apt() {
     -o Acquire::Retries=3 -o Dpkg::Use-Pty=0 "$@" </dev/null >>"$log" 2>&1 || status=$?
   if [ "$status" -ne 0 ]; then
     cat "$log" >&2
-    echo "setup.sh: apt-get $1 failed; wanted: ${missing[*]}" >&2
+    echo "setup.sh: apt-get $1 failed${missing[*]:+; wanted: ${missing[*]}}" >&2
     exit 3
   fi
 }
-echo "setup.sh: installing ${#missing[@]} packages: ${missing[*]}"
+[ ${#missing[@]} -eq 0 ] || echo "setup.sh: installing ${#missing[@]} packages: ${missing[*]}"
 apt update
-apt install --no-install-recommends "${missing[@]}"
+[ ${#missing[@]} -eq 0 ] || apt install --no-install-recommends "${missing[@]}"
