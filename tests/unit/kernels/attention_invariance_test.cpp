@@ -2,7 +2,7 @@
 // sees, and no result depends on the number of threads.
 #include <gtest/gtest.h>
 
-#include "attention_cases.h"
+#include "tests/unit/kernels/attention_cases.h"
 
 namespace troupe::kernels::attention_cases {
 namespace {

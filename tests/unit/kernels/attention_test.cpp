@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "attention_cases.h"
+#include "tests/unit/kernels/attention_cases.h"
 
 namespace troupe::kernels::attention_cases {
 namespace {
