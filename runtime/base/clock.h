@@ -1,10 +1,12 @@
 // Time as a parameter: code that waits, rates or stamps takes a Clock, and its test a ManualClock.
 #pragma once
+#include <atomic>
 #include <chrono>
+#include <cstdint>
 
 namespace troupe {
 
-// Thread-safe, where a subclass does not say otherwise.
+// Thread-safe.
 class Clock {
  public:
   virtual ~Clock() = default;
@@ -22,7 +24,7 @@ class SteadyClock : public Clock {
   std::chrono::system_clock::time_point wall() const override { return std::chrono::system_clock::now(); }
 };
 
-// Stands still until told to go on. Not thread-safe.
+// Stands still until told to go on.
 class ManualClock : public Clock {
  public:
   // Starts at `wall`, by default 2001-09-09 01:46:40 UTC (10^9 s).
@@ -30,14 +32,14 @@ class ManualClock : public Clock {
                            std::chrono::system_clock::time_point(std::chrono::seconds(1'000'000'000)))
       : wall_(wall) {}
 
-  std::chrono::nanoseconds now() const override { return now_; }
+  std::chrono::nanoseconds now() const override { return std::chrono::nanoseconds(now_.load()); }
   std::chrono::system_clock::time_point wall() const override {
-    return wall_ + std::chrono::duration_cast<std::chrono::system_clock::duration>(now_);
+    return wall_ + std::chrono::duration_cast<std::chrono::system_clock::duration>(now());
   }
-  void advance(std::chrono::nanoseconds by) { now_ += by; }
+  void advance(std::chrono::nanoseconds by) { now_ += by.count(); }
 
  private:
-  std::chrono::nanoseconds now_{0};
+  std::atomic<int64_t> now_{0};  // ns
   std::chrono::system_clock::time_point wall_;
 };
 

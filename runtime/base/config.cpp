@@ -122,7 +122,9 @@ void ConfigState::find_unknown(const ConfigNode& table, const std::string& path,
   };
   for (size_t i = 0; i < table.children.size(); ++i) {
     const ConfigNode& node = table.children[i];
-    const std::string full = join_config_path(path, table.names[i]);
+    // A key that has to be quoted is nobody's, even if it spells a path, as "train.steps" does.
+    const bool bare = is_bare_key(table.names[i]);
+    const std::string full = join_config_path(path, bare ? table.names[i] : fmt::format("'{}'", table.names[i]));
     if (ignored.contains(full) || asked_index.contains(full)) continue;
     if (node.kind == ConfigKind::table) {
       if (sections.contains(full)) {

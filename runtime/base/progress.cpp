@@ -79,7 +79,8 @@ void ProgressLine::show(std::span<const std::string> fields) {
   if (shown_at_) wait_seconds_ = std::min(wait_seconds_ * options_.plain_growth, options_.longest_plain_seconds);
   shown_at_ = clock_.seconds();
   if (!output_.terminal) {
-    output_.write(join(fields, std::string::npos) + "\n");
+    plain_ = join(fields, std::string::npos);
+    output_.write(plain_ + "\n");
     return;
   }
   const int asked = output_.columns ? output_.columns() : 0;
@@ -90,7 +91,7 @@ void ProgressLine::show(std::span<const std::string> fields) {
 }
 
 void ProgressLine::finish(std::span<const std::string> fields) {
-  show(fields);
+  if (output_.terminal || join(fields, std::string::npos) != plain_) show(fields);
   if (line_stands_) output_.write("\n");
   line_stands_ = false;
 }
@@ -123,7 +124,7 @@ void TrainingProgress::update(int64_t step, double loss, int64_t tokens_of_step,
   fields_ = {fmt::format("step {}/{}", step, total_steps_), fmt::format("loss {:.4f}", loss)};
   if (tokens_per_second > 0) fields_.push_back(human_count(tokens_per_second) + " tokens/s");
   if (mfu > 0) fields_.push_back(fmt::format("MFU {:.1f}%", 100 * mfu));
-  if (steps_per_second > 0) {
+  if (steps_per_second > 0 && step < total_steps_) {
     fields_.push_back("ETA " + human_duration(static_cast<double>(total_steps_ - step) / steps_per_second));
   }
   if (line_.due()) line_.show(fields_);

@@ -47,7 +47,7 @@ class ProgressLine {
   // Joins the fields with two spaces; on a narrow terminal the last ones are left out. Ignores rate limits,
   // so ask due() first.
   void show(std::span<const std::string> fields);
-  // Shows a last time and ends the line.
+  // Shows a last time, unless the last plain line said just that, and ends the line.
   void finish(std::span<const std::string> fields);
 
  private:
@@ -56,6 +56,7 @@ class ProgressLine {
   Options options_;
   double wait_seconds_;
   std::optional<double> shown_at_;
+  std::string plain_;         // the last plain line
   bool line_stands_ = false;  // a terminal line without its end
 };
 

@@ -108,6 +108,11 @@ TEST(Config, UnknownKeyNamesLineAndNearestValidKey) {
             "nano.toml:2: unknown key \"train.quixotic\"; valid here: steps, learning_rate, recompute, schedule");
 }
 
+TEST(Config, AQuotedKeyThatSpellsAPathIsUnknown) {
+  EXPECT_TRUE(
+      train_verdict("\"train.steps\" = 3\n").starts_with("nano.toml:1: unknown key \"'train.steps'\"; did you"));
+}
+
 TEST(Config, UnknownSectionIsReportedOnce) {
   EXPECT_EQ(train_verdict("\n[trian]\nsteps = 3\n"), "nano.toml:2: unknown section \"trian\"; did you mean \"train\"?");
   EXPECT_EQ(train_verdict("[train.deep]\nx = 3\n"), "nano.toml:1: unknown section \"train.deep\"");

@@ -120,6 +120,14 @@ TEST_F(ProgressTest, TrainingShowsStepLossSpeedAndWhatIsLeft) {
                                    "step 115/1100  loss 2.3000  12.3K tokens/s  ETA 1m39s\n"));
 }
 
+TEST_F(ProgressTest, TheLastPlainLineIsNotRepeatedAndHasNothingLeft) {
+  TrainingProgress progress(clock, plain(), 0, 1);
+  clock.advance(1s);
+  progress.update(1, 2, 10, 0);
+  progress.finish();
+  EXPECT_THAT(written, ElementsAre("step 1/1  loss 2.0000  10 tokens/s\n"));
+}
+
 TEST_F(ProgressTest, TrainingWithoutAStepShowsNothing) {
   TrainingProgress progress(clock, plain(), 0, 10);
   progress.finish();
