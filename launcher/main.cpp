@@ -19,6 +19,12 @@ int fail(const troupe::Error& error) {
   return error.exit_code();
 }
 
+std::string commands_of(const CLI::App& app) {
+  std::string names;
+  for (const CLI::App* command : app.get_subcommands({})) names += (names.empty() ? "" : ", ") + command->get_name();
+  return names;
+}
+
 int run(int argc, char** argv) {
   CLI::App app("Troupe trains language models and generates text from them.", "troupe");
   app.set_version_flag("--version", std::string("troupe ") + TROUPE_VERSION);
@@ -31,9 +37,11 @@ int run(int argc, char** argv) {
   } catch (const CLI::Success& done) {  // --help, --version
     return app.exit(done);
   } catch (const CLI::ParseError& error) {
-    return fail(troupe::usage_error(
-        "{} (see: troupe {}--help)", error.what(),
-        argc > 1 && argv[1][0] != '-' && app.got_subcommand(argv[1]) ? std::string(argv[1]) + " " : ""));
+    const CLI::App* command = argc > 1 ? app.get_subcommand_no_throw(argv[1]) : nullptr;
+    if (argc > 1 && command == nullptr && argv[1][0] != '-') {
+      return fail(troupe::usage_error("no command \"{}\"; there are: {}", argv[1], commands_of(app)));
+    }
+    return fail(troupe::usage_error("{} (see: troupe {}--help)", error.what(), command ? command->get_name() + " " : ""));
   }
   const troupe::Status status = action();
   return status.ok() ? 0 : fail(status.error());

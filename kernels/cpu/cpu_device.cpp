@@ -10,6 +10,7 @@ const Kernels& cpu_kernels() {
   static const Kernels kernels{
       .tensor = cpu::tensor_kernels(),
       .matmul = cpu::matmul_kernels(),
+      .linear = cpu::linear_kernels(),
       .add = cpu::add_kernels(),
       .rms_norm = cpu::rms_norm_kernels(),
       .layer_norm = cpu::layer_norm_kernels(),
@@ -17,6 +18,7 @@ const Kernels& cpu_kernels() {
       .activation = cpu::activation_kernels(),
       .gated = cpu::gated_kernels(),
       .embedding = cpu::embedding_kernels(),
+      .dropout = cpu::dropout_kernels(),
       .softmax_cross_entropy = cpu::softmax_cross_entropy_kernels(),
       .adamw = cpu::adamw_kernels(),
       .global_norm = cpu::global_norm_kernels(),

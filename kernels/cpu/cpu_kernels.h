@@ -6,6 +6,7 @@ namespace troupe::kernels::cpu {
 
 TensorKernels tensor_kernels();
 MatmulKernels matmul_kernels();
+LinearKernels linear_kernels();
 AddKernels add_kernels();
 RmsNormKernels rms_norm_kernels();
 LayerNormKernels layer_norm_kernels();
@@ -13,6 +14,7 @@ RopeKernels rope_kernels();
 ActivationKernels activation_kernels();
 GatedKernels gated_kernels();
 EmbeddingKernels embedding_kernels();
+DropoutKernels dropout_kernels();
 SoftmaxCrossEntropyKernels softmax_cross_entropy_kernels();
 AdamWKernels adamw_kernels();
 GlobalNormKernels global_norm_kernels();

@@ -4,10 +4,12 @@
 #include "kernels/ops/adamw.h"
 #include "kernels/ops/add.h"
 #include "kernels/ops/attention.h"
+#include "kernels/ops/dropout.h"
 #include "kernels/ops/embedding.h"
 #include "kernels/ops/gelu.h"
 #include "kernels/ops/global_norm.h"
 #include "kernels/ops/layer_norm.h"
+#include "kernels/ops/linear.h"
 #include "kernels/ops/matmul_kernels.h"
 #include "kernels/ops/rms_norm.h"
 #include "kernels/ops/rope.h"
@@ -20,6 +22,7 @@ namespace troupe::kernels {
 struct Kernels {
   TensorKernels tensor;
   MatmulKernels matmul;
+  LinearKernels linear;
   AddKernels add;
   RmsNormKernels rms_norm;
   LayerNormKernels layer_norm;
@@ -27,6 +30,7 @@ struct Kernels {
   ActivationKernels activation;
   GatedKernels gated;
   EmbeddingKernels embedding;
+  DropoutKernels dropout;
   SoftmaxCrossEntropyKernels softmax_cross_entropy;
   AdamWKernels adamw;
   GlobalNormKernels global_norm;

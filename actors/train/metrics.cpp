@@ -1,0 +1,57 @@
+#include "actors/train/metrics.h"
+
+#include <boost/json.hpp>
+#include <map>
+
+#include "runtime/base/json.h"
+
+namespace troupe::train {
+
+std::string MetricsLine::to_json() const {
+  JsonWriter line;
+  line.begin_object()
+      .field("step", step)
+      .field("loss", loss)
+      .field("tokens", tokens)
+      .field("tokens_per_second", tokens_per_second)
+      .field("step_seconds", step_seconds)
+      .field("grad_norm", gradient_norm)
+      .field("learning_rate", learning_rate)
+      .field("mfu", mfu)
+      .field("generation", generation);
+  if (validation_loss) line.field("validation_loss", *validation_loss);
+  if (validation_bits_per_byte) line.field("validation_bits_per_byte", *validation_bits_per_byte);
+  line.end_object();
+  return line.text();
+}
+
+LossHistory read_loss_history(const std::string& path) {
+  LossHistory history;
+  const auto text = read_file(path);
+  if (!text.ok()) return history;
+  std::map<int64_t, std::pair<double, std::optional<double>>> by_step;  // later lines are of later generations
+  std::string_view rest = *text;
+  while (!rest.empty()) {
+    const size_t end = rest.find('\n');
+    const std::string_view line = rest.substr(0, end);
+    rest = end == std::string_view::npos ? std::string_view() : rest.substr(end + 1);
+    boost::system::error_code error;
+    const boost::json::value value = boost::json::parse(boost::json::string_view(line.data(), line.size()), error);
+    const auto* object = error ? nullptr : value.if_object();
+    const auto* step = object ? object->if_contains("step") : nullptr;
+    const auto* loss = object ? object->if_contains("loss") : nullptr;
+    if (!step || !loss || !step->is_number() || !loss->is_number()) continue;
+    auto& entry = by_step[step->to_number<int64_t>()];
+    entry.first = loss->to_number<double>();
+    const auto* validation = object->if_contains("validation_loss");
+    entry.second =
+        validation && validation->is_number() ? std::optional(validation->to_number<double>()) : std::nullopt;
+  }
+  for (const auto& [step, losses] : by_step) {
+    history.training.push_back({step, losses.first});
+    if (losses.second) history.validation.push_back({step, *losses.second});
+  }
+  return history;
+}
+
+}  // namespace troupe::train

@@ -1,0 +1,140 @@
+#include "actors/train/trainer.h"
+
+#include <cmath>
+#include <numeric>
+
+#include "kernels/ops/global_norm.h"
+
+namespace troupe::train {
+
+using kernels::DType;
+using kernels::MemoryKind;
+using kernels::Tape;
+using kernels::Tensor;
+using kernels::Value;
+
+namespace {
+
+// Losses come one a token; their sum is taken in f64 in the order of the batch.
+double sum_of(const Tensor& losses) {
+  const std::vector<double> values = losses.to_host<double>();
+  return std::accumulate(values.begin(), values.end(), 0.0);
+}
+
+// The gradient of the mean loss with respect to every token's loss.
+Tensor filled(kernels::Device& device, DType dtype, int64_t rows, double weight) {
+  if (dtype == DType::f64)
+    return Tensor::from<double>(device, std::vector<double>(static_cast<size_t>(rows), weight), {rows});
+  return Tensor::from<float>(device, std::vector<float>(static_cast<size_t>(rows), static_cast<float>(weight)), {rows});
+}
+
+}  // namespace
+
+Trainer::Trainer(parallel::DecoderConfig config, TrainOptions options, parallel::Numerics numerics,
+                 kernels::Device& device)
+    : options_(options),
+      device_(device),
+      parameters_(std::make_unique<parallel::ParameterSet>(parallel::Mesh(), device, numerics, true)),
+      model_(std::make_unique<parallel::Decoder>(std::move(config), *parameters_)),
+      optimizer_(std::make_unique<parallel::AdamW>(*parameters_, options.optimizer)) {
+  for (parallel::Parameter* parameter : parameters_->all()) parameter->initialize(options_.seed);
+}
+
+parallel::Batch Trainer::upload(const data::SequenceBatch& from, int64_t begin, int64_t end, bool training) {
+  const int64_t T = from.sequence_length, B = end - begin;
+  const auto rows = [&](const std::vector<int32_t>& values) {
+    if (values.empty()) return Tensor();
+    return Tensor::from<int32_t>(device_,
+                                 std::span(values).subspan(static_cast<size_t>(begin * T), static_cast<size_t>(B * T)),
+                                 {B, T}, MemoryKind::buffers);
+  };
+  parallel::Batch batch;
+  batch.tokens = rows(from.tokens);
+  batch.labels = rows(from.labels);
+  batch.positions = rows(from.positions);
+  batch.first_visible = rows(from.first_visible);
+  batch.sequence_ids = Tensor::from<int64_t>(
+      device_, std::span(from.sequence_ids).subspan(static_cast<size_t>(begin), static_cast<size_t>(B)), {B},
+      MemoryKind::buffers);
+  batch.seed = options_.seed;
+  batch.step = static_cast<uint64_t>(completed_);
+  batch.training = training;
+  batch.label_smoothing = static_cast<float>(options_.label_smoothing);
+  return batch;
+}
+
+Result<StepReport> Trainer::step(const data::SequenceBatch& batch) {
+  const int64_t sequences = batch.size();
+  TROUPE_CHECK(sequences == options_.global_batch, "a global batch of {} sequences, not {}", sequences,
+               options_.global_batch);
+  StepReport report;
+  report.step = completed_ + 1;
+  report.tokens = sequences * batch.sequence_length;
+  report.learning_rate = options_.learning_rate.at(report.step, options_.steps);
+  const double weight = batch.target_count > 0 ? 1.0 / static_cast<double>(batch.target_count) : 0;
+
+  const auto not_finite = [&](std::string_view what, double value, int64_t begin) -> Error {
+    const parallel::Batch again = upload(batch, begin, std::min(begin + options_.micro_batch, sequences), true);
+    for (parallel::Parameter* p : parameters_->all()) p->forget_gradient();
+    return failed("step {}: the {} is {}; first not finite in {}", report.step, what, value,
+                  first_non_finite(again, weight));
+  };
+
+  for (int64_t begin = 0; begin < sequences; begin += options_.micro_batch) {
+    const parallel::Batch micro = upload(batch, begin, begin + options_.micro_batch, true);
+    Tape tape(device_);
+    const Value losses = model_->losses(tape, micro, options_.recompute);
+    const double loss = sum_of(losses.tensor());
+    if (!std::isfinite(loss)) return not_finite("loss", loss, begin);
+    report.loss += loss;
+    const Tensor weights = filled(device_, losses.dtype(), losses.tensor().elements(), weight);
+    tape.backward(std::span(&losses, 1), std::span(&weights, 1));
+  }
+  report.loss *= weight;
+  report.gradient_norm = optimizer_->gradient_norm();
+  if (!std::isfinite(report.gradient_norm)) return not_finite("gradient norm", report.gradient_norm, 0);
+  optimizer_->step(report.step, report.learning_rate, report.gradient_norm);
+  completed_ = report.step;
+  return report;
+}
+
+ValidationReport Trainer::evaluate(const data::SequenceBatch& batch) {
+  const int64_t sequences = batch.size();
+  ValidationReport report;
+  report.targets = batch.target_count;
+  for (int64_t begin = 0; begin < sequences; begin += options_.micro_batch) {
+    Tape tape(device_, Tape::Mode::no_gradient);
+    const parallel::Batch micro = upload(batch, begin, std::min(begin + options_.micro_batch, sequences), false);
+    report.loss += sum_of(model_->losses(tape, micro).tensor());
+  }
+  return report;
+}
+
+std::string Trainer::first_non_finite(const parallel::Batch& batch, double weight) {
+  struct Found {
+    std::string operation;
+  };
+  const auto finite = [](const Tensor& tensor) {
+    return !kernels::is_float(tensor.dtype()) || std::isfinite(kernels::sum_of_squares(tensor));
+  };
+  for (parallel::Parameter* p : parameters_->all()) {
+    if (!finite(p->value())) return fmt::format("the parameter {}", p->name());
+  }
+  try {
+    Tape tape(device_);
+    tape.observe([&](const std::string& operation, const Tensor& result) {
+      if (!finite(result)) throw Found{operation};
+    });
+    const Value losses = model_->losses(tape, batch, options_.recompute);
+    const Tensor weights = filled(device_, losses.dtype(), losses.tensor().elements(), weight);
+    tape.backward(std::span(&losses, 1), std::span(&weights, 1));
+    for (parallel::Parameter* p : parameters_->all()) {
+      if (p->has_gradient() && !finite(p->gradient_accumulator())) return fmt::format("the gradient of {}", p->name());
+    }
+  } catch (const Found& found) {
+    return found.operation;
+  }
+  return "no operation of its first microbatch";
+}
+
+}  // namespace troupe::train

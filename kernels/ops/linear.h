@@ -1,0 +1,17 @@
+// Linear: y = x · Wᵀ + b.
+#pragma once
+#include "kernels/autograd/tape.h"
+
+namespace troupe::kernels {
+
+struct LinearKernels {
+  // to[n] (+)= sum over rows of x[row, n], in ascending order of rows; `to` f32 (f64 for f64).
+  void (*column_sum)(Device&, const Tensor& x, const GradientTarget& to);
+};
+
+// x [.., K]; weight [N, K]; bias [N] or undefined; all of one floating dtype. Returns [.., N], that dtype.
+// Saves x. Sums over K run in ascending order in f32 (f64), so a row does not depend on its batch.
+// A weight that its leaf holds packed is used so.
+Value linear(Tape&, const Value& x, const Value& weight, const Value& bias = {});
+
+}  // namespace troupe::kernels
