@@ -2,7 +2,8 @@
 
 A header named *-inl.h is included once for each SIMD target, so it has Highway's own guard instead.
 
-A header is compiled again only when it, a header of ours that it reaches, or the flags changed.
+A header that some built source includes first is shown to compile alone by the build itself. The others are
+compiled here, and again only when they, a header of ours that they reach, or the flags changed.
 """
 
 import concurrent.futures
@@ -15,16 +16,22 @@ import subprocess
 
 from project import run
 
+ANY_INCLUDE = re.compile(r'^#include ["<]([^">]+)[">]', re.MULTILINE)
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
 INL_GUARD = r"^#if defined\(\w+\) == defined\(HWY_TARGET_TOGGLE\)"
 
 
 def flags_of_the_build(project):
-    """The compiler, and every include folder, definition and language flag that any of our sources is built with."""
-    compiler, flags = None, []
+    """The compiler; every include folder, definition and language flag that a source of ours is built with; and
+    what those sources include first."""
+    compiler, flags, proven = None, [], set()
     for entry in json.loads((project.build / "compile_commands.json").read_text()):
         if not entry["file"].endswith(".cpp"):
             continue
+        source = project.root / entry["directory"] / entry["file"]
+        first = ANY_INCLUDE.search(source.read_text()) if source.is_file() else None
+        if first:
+            proven.add(first.group(1))
         words = entry.get("arguments") or shlex.split(entry["command"])
         words = words[1:] if "ccache" in words[0] else words
         compiler = compiler or words[0]
@@ -41,7 +48,7 @@ def flags_of_the_build(project):
             if word and word not in flags:
                 flags.append(word)
             index += 1
-    return compiler, [part for flag in flags for part in flag.split(" ", 1)]
+    return compiler, [part for flag in flags for part in flag.split(" ", 1)], proven
 
 
 def reached(project, name, seen):
@@ -57,7 +64,7 @@ def lint(project):
     if not (project.build / "compile_commands.json").is_file():
         project.find(project.build.name, "has no compile_commands.json; configure first (cmake --preset release)")
         return
-    compiler, flags = flags_of_the_build(project)
+    compiler, flags, proven = flags_of_the_build(project)
     cache_path = project.build / "lint-headers.json"
     try:
         passed = json.loads(cache_path.read_text())
@@ -83,7 +90,7 @@ def lint(project):
             input=f'#include "{name}"\n', capture_output=True, text=True, cwd=project.root)
         return name, done
 
-    todo = [name for name, key in keys.items() if passed.get(name) != key]
+    todo = [name for name, key in keys.items() if name not in proven and passed.get(name) != key]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for name, done in pool.map(compile_alone, todo):
             if done.returncode == 0:

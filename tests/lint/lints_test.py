@@ -102,6 +102,13 @@ class Lints(unittest.TestCase):
         self.write("runtime/base/clock.h", "#pragma once\nint seconds()\n")
         self.finds("headers", "kernels/ops/add.h", "runtime/base/clock.h")
 
+    def test_a_header_that_a_built_source_includes_first_is_left_to_the_build(self):
+        self.write("runtime/base/clock.h", "#pragma once\nstd::string seconds();\n")
+        self.write("kernels/ops/add.h", "#pragma once\n")
+        self.passes("headers")
+        self.write("runtime/base/clock.cpp", '#include <string>\n\n#include "runtime/base/clock.h"\n')
+        self.finds("headers", "runtime/base/clock.h", "does not compile alone")
+
     def test_a_header_without_pragma_once_is_found(self):
         self.write("kernels/ops/add.h", "int add(int a, int b);\n")
         self.finds("headers", "kernels/ops/add.h", "#pragma once")
