@@ -8,7 +8,7 @@
 #
 # Ends with ctest's summary. Exit code: 0 all passed, 1 something failed, 3 something could not be installed.
 set -uo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
 preset=ci
 build=build
