@@ -1,56 +1,94 @@
-#include <cstring>
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/embedding.cpp"
+#include <hwy/foreach_target.h>
 
 #include "kernels/cpu/cpu_kernels.h"
-#include "kernels/cpu/reference.h"
+#include "kernels/cpu/simd-inl.h"
 
+HWY_BEFORE_NAMESPACE();
 namespace troupe::kernels::cpu {
-namespace {
+namespace HWY_NAMESPACE {
 
-void forward(Device& device, const Tensor& tokens, const Tensor& table, Tensor& y) {
-  const int64_t count = tokens.elements();
+template <class From, class To>
+void convert_row(const From* from, To* to, int64_t count) {
+  for_vectors(count, [&](int64_t i, auto part, auto) HWY_ATTR { store(part, load(part, from + i), to + i); });
+}
+
+template <class Y>
+void add_row(const Y* from, float* to, int64_t count) {
+  for_vectors(count, [&](int64_t i, auto part, auto)
+                         HWY_ATTR { store(part, load(part, to + i) + load(part, from + i), to + i); });
+}
+
+void embedding_forward(Device& device, const Tensor& tokens, const Tensor& table, Tensor& y) {
   const int64_t width = table.dim(1);
   const int32_t* ids = tokens.data<int32_t>();
-  for (int64_t t = 0; t < count; ++t) {
-    TROUPE_CHECK(0 <= ids[t] && ids[t] < table.dim(0), "embedding: token {} at index {}, the table has {} rows", ids[t],
-                 t, table.dim(0));
-  }
-  dispatch_float(table.dtype(), [&]<class W>() {
-    dispatch_float(y.dtype(), [&]<class Y>() {
-      const W* from = table.data<W>();
-      Y* to = y.data<Y>();
-      device.threads().parallel_ranges(count, row_grain(width), [&](int64_t begin, int64_t end) {
+  dispatch_fast(table.dtype(), [&]<class W>() {
+    dispatch_fast(y.dtype(), [&]<class Y>() {
+      device.threads().parallel_ranges(tokens.elements(), row_grain(width), [&](int64_t begin, int64_t end) {
         for (int64_t t = begin; t < end; ++t) {
-          const W* row = from + ids[t] * width;
-          if constexpr (std::is_same_v<W, Y>) {
-            std::memcpy(to + t * width, row, static_cast<size_t>(width) * sizeof(W));
-          } else {
-            for (int64_t i = 0; i < width; ++i) to[t * width + i] = static_cast<Y>(read<Wider<W, Y>>(row[i]));
-          }
+          convert_row(table.data<W>() + ids[t] * width, y.data<Y>() + t * width, width);
         }
       });
     });
   });
 }
 
+void embedding_add_columns(const Tensor& tokens, const Tensor& dy, Tensor& dtable, int64_t first, int64_t last) {
+  const int64_t width = dtable.dim(1);
+  const int32_t* ids = tokens.data<int32_t>();
+  dispatch_fast(dy.dtype(), [&]<class Y>() {
+    for (int64_t t = 0; t < tokens.elements(); ++t) {
+      add_row(dy.data<Y>() + t * width + first, dtable.data<float>() + ids[t] * width + first, last - first);
+    }
+  });
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace troupe::kernels::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace troupe::kernels::cpu {
+namespace {
+
+HWY_EXPORT(embedding_forward);
+HWY_EXPORT(embedding_add_columns);
+
+void forward(Device& device, const Tensor& tokens, const Tensor& table, Tensor& y) {
+  const int64_t width = table.dim(1);
+  const int32_t* ids = tokens.data<int32_t>();
+  for (int64_t t = 0; t < tokens.elements(); ++t) {
+    TROUPE_CHECK(0 <= ids[t] && ids[t] < table.dim(0), "embedding: token {} at index {}, the table has {} rows", ids[t],
+                 t, table.dim(0));
+  }
+  if (table.dtype() != DType::f64) return HWY_DYNAMIC_DISPATCH(embedding_forward)(device, tokens, table, y);
+  device.threads().parallel_ranges(tokens.elements(), row_grain(width), [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      std::memcpy(y.data<double>() + t * width, table.data<double>() + ids[t] * width,
+                  static_cast<size_t>(width) * sizeof(double));
+    }
+  });
+}
+
 // Each piece owns columns, so that every element of the table sums in the tokens' order.
 void backward(Device& device, const Tensor& tokens, const Tensor& dy, GradientTarget dtable) {
-  const int64_t count = tokens.elements();
+  constexpr int64_t kColumns = 64;
   const int64_t width = dtable.tensor.dim(1);
-  const int32_t* ids = tokens.data<int32_t>();
   if (!dtable.accumulate) dtable.tensor.fill_zero();
-  dispatch_float(dy.dtype(), [&]<class Y>() {
-    using A = Accumulator<Y>;
-    const Y* from = dy.data<Y>();
-    A* to = dtable.tensor.data<A>();
-    constexpr int64_t kColumns = 64;
-    device.threads().parallel_ranges((width + kColumns - 1) / kColumns, 1, [&](int64_t begin, int64_t end) {
-      const int64_t first = begin * kColumns;
-      const int64_t last = std::min(width, end * kColumns);
-      for (int64_t t = 0; t < count; ++t) {
-        A* row = to + ids[t] * width;
-        for (int64_t i = first; i < last; ++i) row[i] += read<A>(from[t * width + i]);
+  const int64_t grain = std::max<int64_t>(1, (1 << 13) / (kColumns * std::max<int64_t>(tokens.elements(), 1)));
+  device.threads().parallel_ranges((width + kColumns - 1) / kColumns, grain, [&](int64_t begin, int64_t end) {
+    const int64_t first = begin * kColumns;
+    const int64_t last = std::min(width, end * kColumns);
+    if (dy.dtype() != DType::f64) {
+      return HWY_DYNAMIC_DISPATCH(embedding_add_columns)(tokens, dy, dtable.tensor, first, last);
+    }
+    const int32_t* ids = tokens.data<int32_t>();
+    for (int64_t t = 0; t < tokens.elements(); ++t) {
+      for (int64_t i = first; i < last; ++i) {
+        dtable.tensor.data<double>()[ids[t] * width + i] += dy.data<double>()[t * width + i];
       }
-    });
+    }
   });
 }
 
@@ -59,3 +97,4 @@ void backward(Device& device, const Tensor& tokens, const Tensor& dy, GradientTa
 EmbeddingKernels embedding_kernels() { return {.forward = forward, .backward = backward}; }
 
 }  // namespace troupe::kernels::cpu
+#endif

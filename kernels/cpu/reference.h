@@ -37,6 +37,15 @@ struct RowChunks {
   int64_t count;
 };
 
+// Calls body(begin, end) on pieces of [0, count) that are cut at multiples of 256 elements.
+template <class Body>
+void parallel_elements(Device& device, int64_t count, int64_t grain, const Body& body) {
+  constexpr int64_t kUnit = 256;
+  device.threads().parallel_ranges(
+      (count + kUnit - 1) / kUnit, (grain + kUnit - 1) / kUnit,
+      [&](int64_t begin, int64_t end) { body(begin * kUnit, std::min(count, end * kUnit)); });
+}
+
 // About how many rows of `width` elements are worth waking a thread for.
 inline int64_t row_grain(int64_t width) { return std::max<int64_t>(1, (1 << 13) / std::max<int64_t>(width, 1)); }
 
