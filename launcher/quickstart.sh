@@ -81,12 +81,19 @@ if [ ! -s "$text/heldout.txt" ]; then
     fi
     dictionary=$text.part/usr/share/dictd/gcide.dict.dz
   fi
-  # An entry begins with a line that is not indented, after a blank line. What stands before the first headword
-  # with its \pronunciation\ is the licence. Every hundredth entry is held out.
+  # An entry begins with a line that is not indented, after a blank line; what stands before the first headword
+  # with its \pronunciation\ is the licence. Form feeds part the entries. Every hundredth is held out.
   gzip -dc <"$dictionary" | LC_ALL=C awk -v folder="$text.part" '
-    /^[^ \t\r]/ && blank && /\\/ { started = 1; entry++ }
+    function finish() {
+      if (entry == 0) return
+      file = folder (entry % 100 == 50 ? "/heldout.txt" : "/train.txt")
+      printf "%s%s", (seen[file]++ ? "\f" : ""), text > file
+    }
+    /^[^ \t\r]/ && blank && /\\/ { finish(); entry++; text = "" }
     { blank = /^[ \t\r]*$/ }
-    started { print > (folder (entry % 100 == 50 ? "/heldout.txt" : "/train.txt")) }'
+    blank { gap = gap "\n"; next }
+    { text = text (text == "" ? "" : gap) $0 "\n"; gap = "" }
+    END { finish() }'
   rm -rf "$text.part"/usr "$text.part"/*.deb "$text.part/apt.log" "$text"
   mv "$text.part" "$text"
 fi
@@ -113,16 +120,16 @@ if [ "$(cat "$model.done" 2>/dev/null)" != "$steps" ]; then
   [ $status -eq 0 ] || exit $status
   echo "$steps" >"$model.done"
 fi
-# The loss is in nats a token; a byte is told apart from the length of the text and its number of tokens.
-tokens=$(build/troupe tokenizer count --tokenizer "$out/tokenizer.json" "$text/heldout.txt" | grep -o '[0-9]*' | head -n 1)
-awk -v tokens="$tokens" -v bytes="$(bytes "$text/heldout.txt")" -v gzip="$(gzip -9 -c "$text/heldout.txt" | wc -c)" '
+gzip_bytes=$(tr -d '\f' <"$text/heldout.txt" | gzip -9 | wc -c)
+awk -v text_bytes="$(tr -d '\f' <"$text/heldout.txt" | wc -c)" -v gzip_bytes="$gzip_bytes" '
   function field(name) { return match($0, "\"" name "\":[^,}]*") ? substr($0, RSTART + length(name) + 3, RLENGTH - length(name) - 3) : "" }
-  { step = field("step"); loss[step] = field("loss"); last = step; if (field("validation_loss") != "") held = field("validation_loss") }
+  { last = field("step"); loss[last] = field("loss") }
+  field("validation_bits_per_byte") != "" { held_out = field("validation_bits_per_byte") }
   END {
-    printf "      loss (nats a token):"
-    for (i = 0; i <= 8; i++) { s = 1 + int((last - 1) * i / 8); if (s in loss) printf " %.2f", loss[s] }
-    printf "\n      on entries that it never saw: %.3f bits a byte (gzip -9 on the same: %.3f)\n", \
-      held / log(2) * tokens / bytes, gzip * 8 / bytes
+    printf "      loss, nats a token:"
+    for (i = 0; i <= 8; i++) printf " %.2f", loss[1 + int((last - 1) * i / 8)]
+    printf "\n      on %d bytes of entries it never saw: %.3f bits a byte (gzip -9: %.3f)\n", \
+      text_bytes, held_out, gzip_bytes * 8 / text_bytes
   }' "$model/metrics.jsonl"
 end "$model/checkpoints, curve in $model/loss.svg"
 
