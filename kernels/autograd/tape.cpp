@@ -24,6 +24,7 @@ struct Backward::Node {
   std::vector<std::shared_ptr<detail::GradientSlot>> outputs;
   std::vector<Tensor> output_gradients;  // while it runs, and until backward_weights() where that is apart
   bool has_weights = false;
+  bool replays = false;  // its parameters are known to the replay alone
   BackwardFunction backward;
 };
 
@@ -201,7 +202,8 @@ void Tape::backward(std::span<const Value> outputs, std::span<const Tensor> grad
       reached = reached || slot->gradient.defined();
       node->output_gradients.push_back(std::exchange(slot->gradient, Tensor()));
     }
-    if (!reached) {  // nothing depends on it: its parameters get no contribution, yet they are done with it
+    // Nothing depends on it: its parameters get no contribution, yet they are done with it.
+    if (!reached && !node->replays) {
       node->backward = [](Backward&) {};
     }
     run(*node, part);
@@ -267,7 +269,10 @@ std::vector<Value> Tape::recompute(std::span<const Value> inputs, Block body) {
              });
   TROUPE_CHECK(!has_weights || nodes_.size() > count,
                "a recomputed block with parameters needs an input that wants a gradient");
-  if (nodes_.size() > count) nodes_.back()->has_weights = has_weights;
+  if (nodes_.size() > count) {
+    nodes_.back()->has_weights = has_weights;
+    nodes_.back()->replays = has_weights;
+  }
   return results;
 }
 
