@@ -31,13 +31,18 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   app.footer(kFooter);
   troupe::launcher::Action action;
+  troupe::launcher::add_train_command(app, action);
+  troupe::launcher::add_generate_command(app, action);
   troupe::launcher::add_doctor_command(app, action);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& done) {  // --help, --version
     return app.exit(done);
   } catch (const CLI::ParseError& error) {
-    const CLI::App* command = argc > 1 ? app.get_subcommand_no_throw(argv[1]) : nullptr;
+    const CLI::App* command = nullptr;
+    for (const CLI::App* candidate : app.get_subcommands({})) {
+      if (argc > 1 && candidate->get_name() == argv[1]) command = candidate;
+    }
     if (argc > 1 && command == nullptr && argv[1][0] != '-') {
       return fail(troupe::usage_error("no command \"{}\"; there are: {}", argv[1], commands_of(app)));
     }

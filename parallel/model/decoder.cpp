@@ -43,11 +43,11 @@ Decoder::Decoder(DecoderConfig config, ParameterSet& parameters)
     : config_(std::move(config)),
       parameters_(parameters),
       ropes_(config_.position == PositionKind::rope ? std::make_unique<kernels::RopeTables>(config_.rope) : nullptr),
-      embedding_(parameters, "embedding", config_.vocabulary, config_.width, config_.initial_deviation) {
+      embedding_(parameters, "embedding", config_.vocabulary, config_.width, config_.initial_deviation, config_.tied) {
   const DecoderConfig& c = config_;
   if (c.position == PositionKind::learned) {
     position_embedding_ = std::make_unique<VocabularyEmbedding>(parameters, "position_embedding", c.context, c.width,
-                                                                c.initial_deviation);
+                                                                c.initial_deviation, false);
   }
   for (int i = 0; i < c.layers; ++i) blocks_.emplace_back(parameters, fmt::format("blocks.{}", i), c, i);
   final_norm_ = std::make_unique<Norm>(parameters, "final_norm", c.norm, c.width, c.biases, c.norm_epsilon);
@@ -104,7 +104,7 @@ KvCache Decoder::make_cache(int64_t batch, int64_t capacity) const {
 
 void Decoder::pack() {
   for (Parameter* parameter : parameters_.all()) {
-    if (parameter->decays() && parameter->name() != "position_embedding.weight") parameter->pack();
+    if (parameter->spec().multiplied) parameter->pack();
   }
 }
 

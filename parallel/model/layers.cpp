@@ -15,7 +15,7 @@ constexpr int kOutputRows = 0, kInputColumns = 1;  // dimensions of a weight [ou
 
 Parameter* add_bias(ParameterSet& parameters, const std::string& name, int64_t out, Placement placement, bool bias) {
   if (!bias) return nullptr;
-  return &parameters.add({name + ".bias", {out}, placement, Initializer::constant(0)});
+  return &parameters.add({name + ".bias", {out}, placement, Initializer::constant(0), false});
 }
 
 Value parameter_or_none(Tape& tape, Parameter* parameter) { return parameter ? tape.parameter(*parameter) : Value(); }
@@ -53,9 +53,9 @@ Value RowLinear::operator()(Tape& tape, const Value& x) const {
 }
 
 VocabularyEmbedding::VocabularyEmbedding(ParameterSet& parameters, const std::string& name, int64_t vocabulary,
-                                         int64_t width, float deviation)
-    : weight_(&parameters.add(
-          {name + ".weight", {vocabulary, width}, Placement::split(Axis::tensor, 0), Initializer::normal(deviation)})),
+                                         int64_t width, float deviation, bool tied)
+    : weight_(&parameters.add({name + ".weight", {vocabulary, width}, Placement::split(Axis::tensor, 0),
+                               Initializer::normal(deviation), tied})),
       output_(parameters.numerics().residual) {}
 
 Value VocabularyEmbedding::operator()(Tape& tape, const Tensor& tokens) const {
@@ -64,7 +64,7 @@ Value VocabularyEmbedding::operator()(Tape& tape, const Tensor& tokens) const {
 
 Norm::Norm(ParameterSet& parameters, const std::string& name, NormKind kind, int64_t width, bool bias, float epsilon)
     : kind_(kind),
-      weight_(&parameters.add({name + ".weight", {width}, Placement::replicated(), Initializer::constant(1)})),
+      weight_(&parameters.add({name + ".weight", {width}, Placement::replicated(), Initializer::constant(1), false})),
       bias_(add_bias(parameters, name, width, Placement::replicated(), bias && kind == NormKind::layer)),
       epsilon_(epsilon),
       output_(parameters.numerics().compute) {}

@@ -36,7 +36,8 @@ class RowLinear {
 // Tokens i32 [B, T] → [B, T, width] of the residual dtype; the tensor axis splits the vocabulary.
 class VocabularyEmbedding {
  public:
-  VocabularyEmbedding(ParameterSet&, const std::string& name, int64_t vocabulary, int64_t width, float deviation);
+  // `tied`: the table is the head's matrix too.
+  VocabularyEmbedding(ParameterSet&, const std::string& name, int64_t vocabulary, int64_t width, float deviation, bool tied);
   Value operator()(Tape&, const Tensor& tokens) const;
   Parameter& weight() const { return *weight_; }
 

@@ -56,9 +56,10 @@ Parameter::Parameter(ParameterSpec spec, const Mesh& mesh, Device& device, Numer
     : spec_(std::move(spec)), mesh_(mesh), device_(device), training_(training) {
   const Shape local = local_shape_of(spec_, mesh);
   const DType accumulator = kernels::accumulator_of(numerics.compute);
-  value_ = Tensor::empty(device, numerics.compute, local, MemoryKind::parameters);
+  const DType dtype = spec_.multiplied ? numerics.compute : accumulator;
+  value_ = Tensor::empty(device, dtype, local, MemoryKind::parameters);
   if (!training) return;
-  if (accumulator != numerics.compute) master_ = Tensor::empty(device, accumulator, local, MemoryKind::parameters);
+  if (accumulator != dtype) master_ = Tensor::empty(device, accumulator, local, MemoryKind::parameters);
   gradient_ = Tensor::empty(device, accumulator, local, MemoryKind::gradients);
 }
 

@@ -1,8 +1,9 @@
 // Parameter: a named tensor of the model, its place on the mesh, its master value and its gradient.
 // Gradient norm, optimizers, checkpoints and export read only this.
 //
-// Bytes per element while training: 4 master + 4 gradient (+ 2 for the copy that bf16 computes with;
-// in f32 and f64 the master itself is computed with). The optimizer adds 8 (optim/adamw.h).
+// Bytes per element while training: 4 master + 4 gradient, + 2 for the copy that bf16 products read. In f32
+// and f64 the master itself is computed with, and so it is where no product needs a copy: norm weights,
+// biases, tables that are only looked up. The optimizer adds 8 (optim/adamw.h).
 #pragma once
 #include <array>
 #include <functional>
@@ -49,6 +50,7 @@ struct ParameterSpec {
   Shape shape;       // global, unpadded
   Placement placement;
   Initializer initializer;
+  bool multiplied = true;  // an operand of matrix products, which want the compute dtype; the rest stays wide
 };
 
 // What is computed with, and what is kept.
