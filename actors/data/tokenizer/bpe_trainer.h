@@ -19,8 +19,8 @@ struct BpeTrainingOptions {
   int32_t vocabulary_size = 32768;  // all tokens: 256 bytes, merges, special tokens (which take the last ids)
   std::string pattern = "gpt2";     // pre-tokenisation, see PreTokenizer::create
   std::vector<std::string> special_tokens = {"<|endoftext|>"};
-  int64_t min_pair_count = 2;                                // a rarer pair is never merged
-  std::function<void(const BpeTrainingProgress&)> progress;  // called from the caller's thread, now and then
+  int64_t min_pair_count = 2;                                     // a rarer pair is never merged
+  std::function<void(const BpeTrainingProgress&)> progress = {};  // called from the caller's thread, now and then
 };
 
 struct BpeTraining {

@@ -5,6 +5,7 @@
 #include "actors/data/tokenizer/character_tokenizer.h"
 #include "actors/data/tokenizer/sentencepiece_tokenizer.h"
 #include "actors/data/tokenizer/tokenizer_files.h"
+#include "runtime/base/file.h"
 
 namespace troupe::data {
 
@@ -48,7 +49,7 @@ bool looks_like_sentencepiece(std::string_view content) { return content.size() 
 
 Loaded load_with_header(const Path& header_path) {
   const std::string where = header_path.string();
-  const std::string text = TROUPE_TRY(read_file(header_path));
+  const std::string text = TROUPE_TRY(read_file(where));
   const TokenizerHeader header = TROUPE_TRY(parse_header(text, where));
   std::string content;
   std::string vocabulary_name = where;
@@ -56,7 +57,7 @@ Loaded load_with_header(const Path& header_path) {
     if (header.vocabulary.empty()) return damaged("{}: vocabulary = \"FILE\" is missing", where);
     const Path vocabulary = header_path.parent_path() / header.vocabulary;
     vocabulary_name = vocabulary.string();
-    auto read = read_file(vocabulary);
+    auto read = read_file(vocabulary_name);
     if (!read.ok()) return damaged("{}: its vocabulary cannot be read: {}", where, read.error().message());
     content = *std::move(read);
   }
@@ -105,7 +106,7 @@ Result<std::unique_ptr<Tokenizer>> load_tokenizer(const std::string& spec, const
     return usage_error("tokenizer \"{}\": no such file or folder (nor \"bytes\" or \"characters\")", spec);
   }
   if (path.extension() == ".toml") return load_with_header(path);
-  std::string content = TROUPE_TRY(read_file(path));
+  std::string content = TROUPE_TRY(read_file(spec));
   if (content.starts_with(CharacterTokenizer::kMagic)) return widen(CharacterTokenizer::parse(content), spec);
   if (looks_like_ranks(content)) {
     Path header = path;

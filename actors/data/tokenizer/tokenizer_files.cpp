@@ -1,14 +1,12 @@
 #include "actors/data/tokenizer/tokenizer_files.h"
 
-#include <fcntl.h>
 #include <toml++/toml.h>
-#include <unistd.h>
 #include <xxhash.h>
 
 #include <array>
-#include <cerrno>
-#include <cstring>
-#include <fstream>
+
+#include "runtime/base/file.h"
+#include "runtime/base/json.h"
 
 namespace troupe::data {
 namespace {
@@ -23,18 +21,9 @@ constexpr auto kBase64Value = [] {
 }();
 
 std::string toml_string(std::string_view text) {
-  std::string out = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\') {
-      out += '\\';
-      out += c;
-    } else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) {
-      out += fmt::format("\\u{:04X}", static_cast<unsigned char>(c));
-    } else {
-      out += c;
-    }
-  }
-  return out + '"';
+  std::string out;
+  append_json_string(out, text);
+  return out;
 }
 
 }  // namespace
@@ -82,44 +71,11 @@ std::string format_header(const TokenizerHeader& header) {
   return out;
 }
 
-Result<std::string> read_file(const std::filesystem::path& path) {
-  std::error_code error;
-  if (!std::filesystem::is_regular_file(path, error)) return usage_error("{}: no such file", path.string());
-  std::ifstream file(path, std::ios::binary);
-  std::string content;
-  if (file) {
-    content.resize(static_cast<size_t>(std::filesystem::file_size(path, error)));
-    file.read(content.data(), static_cast<std::streamsize>(content.size()));
-  }
-  if (!file) return failed("{}: cannot be read: {}", path.string(), std::strerror(errno));
-  return content;
-}
-
 Status write_file(const std::filesystem::path& path, std::string_view content) {
-  const auto problem = [&path](const char* what) {
-    return failed("{}: cannot be written ({}: {})", path.string(), what, std::strerror(errno));
-  };
-  std::error_code error;
-  if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path(), error);
-  const std::string temporary = fmt::format("{}.tmp-{}", path.string(), ::getpid());
-  const int file = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (file < 0) return problem("open");
-  const char* what = nullptr;
-  for (size_t done = 0; done < content.size() && !what;) {
-    const ssize_t written = ::write(file, content.data() + done, content.size() - done);
-    if (written > 0) {
-      done += static_cast<size_t>(written);
-    } else if (errno != EINTR) {
-      what = "write";
-    }
-  }
-  if (!what && ::fsync(file) != 0) what = "fsync";
-  if (::close(file) != 0 && !what) what = "close";
-  if (!what && ::rename(temporary.c_str(), path.c_str()) != 0) what = "rename";
-  if (!what) return {};
-  Error result = problem(what);
-  ::unlink(temporary.c_str());
-  return result;
+  PosixFileSystem files;
+  const std::string name = path.string();
+  TROUPE_TRY(create_directories(files, parent_directory(name)));
+  return write_file_atomically(files, name, content);
 }
 
 std::string to_base64(std::string_view bytes) {

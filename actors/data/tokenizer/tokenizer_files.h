@@ -33,9 +33,6 @@ struct TokenizerHeader {
 Result<TokenizerHeader> parse_header(std::string_view toml, const std::string& where);
 std::string format_header(const TokenizerHeader& header);
 
-// Errors: usage when there is no such file, failed when it cannot be read.
-Result<std::string> read_file(const std::filesystem::path& path);
-
 // Replaces the file at once: a reader sees the old content or all of the new. Makes missing folders.
 Status write_file(const std::filesystem::path& path, std::string_view content);
 
