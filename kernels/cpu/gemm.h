@@ -22,7 +22,7 @@ struct GemmEngine {
   // c[m, n] = (start_at_c ? c : 0) + a[m, k] · B
   void (*multiply)(int64_t m, int64_t n, int64_t k, const void* a, int64_t lda, const void* panels,
                    int64_t panel_stride, void* c, int64_t ldc, bool start_at_c);
-  // sums[m, n] = c[m, n], and c[m, n] = sums[m, n] + bias[n], for C of any floating-point dtype. bias, of
+  // sums[m, n] = c[m, n], and c[m, n] = sums[m, n] + bias[n], for C of the sums' dtype or bf16. bias, of
   // the sums' dtype, may be null; sums may be c itself where the dtypes are equal.
   void (*load_sums)(int64_t m, int64_t n, DType c_type, const void* c, int64_t ldc, void* sums, int64_t ld_sums);
   void (*store_sums)(int64_t m, int64_t n, const void* sums, int64_t ld_sums, const void* bias, DType c_type, void* c,

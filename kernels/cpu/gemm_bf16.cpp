@@ -21,7 +21,7 @@ inline __attribute__((always_inline)) __m512bh broadcast_pair(const char* pair) 
 template <int kRows, int kVectors>
 void tile(int64_t steps, const void* left_matrix, int64_t lda, const uint32_t* __restrict b, float* __restrict c,
           int64_t ldc, bool start_at_c) {
-  constexpr int64_t kAhead = (kRows <= 2 ? 32 : 8) * kWidth;
+  constexpr int64_t kAhead = (kRows <= 4 ? 32 : 16) * kWidth;
   const char* a = static_cast<const char*>(left_matrix);
   __m512 sum[kRows][kVectors];
 #pragma unroll

@@ -44,28 +44,55 @@ HWY_INLINE int64_t tile_index(int64_t rows, int64_t columns) {
   return (columns + kTileLanes<T> - 1) / kTileLanes<T> * kTileRows - kTileRows + rows - 1;
 }
 
-// bf16 without vdpbf16ps: a strip of A is widened, then multiplied with all panels.
-inline constexpr int64_t kWidenSteps = 256;
+// bf16 without vdpbf16ps: A, and B where several strips of A use it, are widened a block of k at a time.
+inline constexpr int64_t kWidenSteps = 128;
+
+HWY_INLINE void widen_rows(int64_t rows, int64_t k, const bf16* a, int64_t lda, float* wide) {
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t l = 0; l < k; ++l) {
+      wide[r * 2 * kWidenSteps + l] = static_cast<float>(a[r * lda + l]);
+    }
+    if (k % 2 != 0) wide[r * 2 * kWidenSteps + k] = 0;
+  }
+}
+
+HWY_INLINE void widen_panel(int64_t steps, const uint32_t* panel, float* wide) {
+  constexpr int64_t kW = kPanelWidth<bf16>, kL = kTileLanes<bf16>;
+  const AccTag<bf16> d;
+  const WordTag<bf16> words;
+  for (int64_t s = 0; s < steps; ++s, panel += kW, wide += 2 * kW) {
+    for (int64_t i = 0; i < kW; i += kL) {
+      const auto pair = hn::LoadU(words, panel + i);
+      hn::StoreU(hn::BitCast(d, hn::ShiftLeft<16>(pair)), d, wide + i);
+      hn::StoreU(hn::BitCast(d, hn::And(pair, hn::Set(words, 0xFFFF0000u))), d, wide + kW + i);
+    }
+  }
+}
+
 HWY_NOINLINE inline void multiply_block_widening(int64_t m, int64_t n, int64_t k, const bf16* a, int64_t lda,
                                                  const uint32_t* panels, int64_t panel_stride, float* c, int64_t ldc,
                                                  bool start_at_c) {
   constexpr int64_t kW = kPanelWidth<bf16>;
-  HWY_ALIGN float wide[kTileRows * kWidenSteps * 2];
-  for (int64_t i = 0; i < m; i += kTileRows) {
-    const int64_t rows = std::min<int64_t>(kTileRows, m - i);
+  HWY_ALIGN float wide_a[kTileRows * 2 * kWidenSteps];
+  HWY_ALIGN float wide_b[kW * 2 * kWidenSteps];
+  for (int64_t j = 0; j < n; j += kW) {
+    const int64_t columns = std::min(kW, n - j);
     for (int64_t from = 0; from < k; from += 2 * kWidenSteps) {
       const int64_t depth = std::min(2 * kWidenSteps, k - from), steps = steps_of<bf16>(depth);
-      for (int64_t r = 0; r < rows; ++r) {
-        const bf16* row = a + (i + r) * lda + from;
-        float* to = wide + r * 2 * kWidenSteps;
-        for (int64_t l = 0; l < depth; ++l) to[l] = static_cast<float>(row[l]);
-        if (depth % 2 != 0) to[depth] = 0;
-      }
-      for (int64_t j = 0; j < n; j += kW) {
-        const int64_t columns = std::min(kW, n - j);
-        multiply_tile<bf16>(kWideningTiles[static_cast<size_t>(tile_index<bf16>(rows, columns))], rows, columns, steps,
-                            wide, 2 * kWidenSteps, panels + j / kW * panel_stride + from / 2 * kW, c + i * ldc + j, ldc,
-                            start_at_c || from > 0);
+      const uint32_t* b = panels + j / kW * panel_stride + from / 2 * kW;
+      if (m > kTileRows) widen_panel(steps, b, wide_b);
+      for (int64_t i = 0; i < m; i += kTileRows) {
+        const int64_t rows = std::min<int64_t>(kTileRows, m - i);
+        const auto index = static_cast<size_t>(tile_index<bf16>(rows, columns));
+        float* to = c + i * ldc + j;
+        widen_rows(rows, depth, a + i * lda + from, lda, wide_a);
+        if (m > kTileRows) {
+          multiply_tile<float>(kTiles<float>[index], rows, columns, 2 * steps, wide_a, 2 * kWidenSteps, wide_b, to, ldc,
+                               start_at_c || from > 0);
+        } else {
+          multiply_tile<bf16>(kWideningTiles[index], rows, columns, steps, wide_a, 2 * kWidenSteps, b, to, ldc,
+                              start_at_c || from > 0);
+        }
       }
     }
   }

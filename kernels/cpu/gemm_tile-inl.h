@@ -63,7 +63,7 @@ HWY_NOINLINE void tile(int64_t steps, const T* HWY_RESTRICT a, int64_t lda, cons
   const AccTag<T> d;
   using V = hn::Vec<AccTag<T>>;
   constexpr int64_t kL = kTileLanes<T>;
-  constexpr int64_t kAhead = (kRows <= 2 ? 32 : 8) * kPanelWidth<T>;
+  constexpr int64_t kAhead = (kRows <= 4 ? 32 : 16) * kPanelWidth<T>;
   V sum[kRows][kVectors];
   HWY_UNROLL(kRows)
   for (int r = 0; r < kRows; ++r) {
@@ -115,6 +115,7 @@ HWY_NOINLINE void tile_widening(int64_t steps, const float* HWY_RESTRICT a, int6
       HWY_UNROLL(kVectors)
       for (int v = 0; v < kVectors; ++v) sum[r][v] = hn::MulAdd(left, right[v], sum[r][v]);
     }
+    HWY_FENCE;  // or the words stay in registers that the sums need
     HWY_UNROLL(kVectors)
     for (int v = 0; v < kVectors; ++v) {
       right[v] = hn::BitCast(d, hn::And(hn::LoadU(du, b + v * kL), hn::Set(du, 0xFFFF0000u)));

@@ -2,29 +2,46 @@
 
 #include <hwy/highway.h>
 
+#include <atomic>
 #include <cstdlib>
 
 namespace troupe::kernels::cpu {
+namespace {
+
+// What the process may use is a fact of the process; asking the CPU again costs microseconds in a virtual
+// machine, and every product asks.
+enum class Known : int { unasked, no, yes };
+std::atomic<Known> bf16_dot{Known::unasked};
+
+}  // namespace
 
 Result<void> cap_isa(std::string_view name) {
   if (name.empty() || name == "avx512") hwy::DisableTargets(0);
   else if (name == "avx2") hwy::DisableTargets(HWY_AVX3 | HWY_AVX3_DL);
   else if (name == "portable") hwy::DisableTargets(HWY_AVX3 | HWY_AVX3_DL | HWY_AVX2 | HWY_SSE4 | HWY_SSSE3);
   else return usage_error("TROUPE_MAX_ISA = \"{}\"; known: portable, avx2, avx512", name);
+  bf16_dot = Known::unasked;
   return {};
 }
 
 Result<void> cap_isa_from_environment() {
-  const char* cap = std::getenv("TROUPE_MAX_ISA");
-  return cap_isa(cap ? cap : "");
+  static const Result<void> once = [] {
+    const char* cap = std::getenv("TROUPE_MAX_ISA");
+    return cap_isa(cap ? cap : "");
+  }();
+  return once;
 }
 
 bool has_bf16_dot() {
+  Known known = bf16_dot.load(std::memory_order_relaxed);
+  if (known == Known::unasked) {
+    known = Known::no;
 #if defined(__x86_64__)
-  return (hwy::SupportedTargets() & HWY_AVX3) != 0 && __builtin_cpu_supports("avx512bf16");
-#else
-  return false;
+    if ((hwy::SupportedTargets() & HWY_AVX3) != 0 && __builtin_cpu_supports("avx512bf16")) known = Known::yes;
 #endif
+    bf16_dot.store(known, std::memory_order_relaxed);
+  }
+  return known == Known::yes;
 }
 
 std::string isa_name() {

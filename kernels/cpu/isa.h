@@ -11,7 +11,7 @@ namespace troupe::kernels::cpu {
 // For the whole process, from here on; "" means no cap. Not thread-safe: call it before kernels run.
 // Errors: usage, for any other name.
 Result<void> cap_isa(std::string_view name);
-// Reads TROUPE_MAX_ISA. make_cpu_device calls it first.
+// Applies TROUPE_MAX_ISA, the first time that it is called; make_cpu_device does so. Thread-safe.
 Result<void> cap_isa_from_environment();
 
 bool has_bf16_dot();     // AVX-512 BF16 (vdpbf16ps) may be used

@@ -1,10 +1,12 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
-#include <random>
+#include <limits>
 #include <vector>
 
+#include "kernels/cpu/isa.h"
 #include "kernels/ops/kernels.h"
 
 namespace troupe::kernels {
@@ -17,10 +19,11 @@ struct Sizes {
 };
 
 Tensor random_tensor(Device& device, DType type, Shape shape, uint32_t seed) {
-  std::mt19937 engine(seed);
-  std::uniform_real_distribution<float> uniform(-1, 1);
   std::vector<float> values(static_cast<size_t>(shape.elements()));
-  for (float& value : values) value = uniform(engine);
+  for (float& value : values) {
+    seed = seed * 1664525 + 1013904223;  // Knuth's linear congruence; its upper bits are good enough here
+    value = static_cast<float>(static_cast<int32_t>(seed)) * 0x1p-31f;
+  }
   return Tensor::from<float>(device, values, shape).to(type);
 }
 
@@ -164,7 +167,7 @@ TEST_P(Matmul, RefusesSizesAndTypesThatDoNotFit) {
 // The promise that rollouts agree with the trainer to the bit: one row alone, any slice of rows or of
 // columns, and a packed weight give the bits of the whole product.
 TEST_P(Matmul, ARowNeverDependsOnOtherRowsNorAColumnOnOtherColumns) {
-  const Sizes sizes[] = {{37, 131, 70}, {64, 96, 1999}, {100, 64, 257}};
+  const Sizes sizes[] = {{37, 131, 70}, {64, 96, 1999}, {100, 64, 257}, {2101, 70, 1601}};
   for (MatmulForm form : kForms) {
     for (Types types : kTypes) {
       for (Sizes s : sizes) {
@@ -245,7 +248,7 @@ TEST_P(Matmul, SlicesOfKAddUpToTheBitsOfTheWhole) {
 TEST_P(Matmul, BatchedGivesTheBitsOfEachProductAlone) {
   for (MatmulForm form : kForms) {
     for (Types types : kTypes) {
-      for (Sizes s : {Sizes{20, 50, 33}, Sizes{300, 200, 500}, Sizes{9, 20, 1701}}) {
+      for (Sizes s : {Sizes{20, 50, 33}, Sizes{100, 200, 700}, Sizes{9, 20, 1701}}) {
         const int64_t G = 6;
         const auto shape = [&](Shape matrix) { return Shape{2, G / 2, matrix[0], matrix[1]}; };
         const Tensor a = random_tensor(*device_, types.operands, shape(a_shape(form, s)), 1);
@@ -259,6 +262,22 @@ TEST_P(Matmul, BatchedGivesTheBitsOfEachProductAlone) {
           EXPECT_TRUE(same_bits(group(c, g), multiply(*device_, form, group(a, g), group(b, g), types.c, s)));
         }
       }
+    }
+  }
+}
+
+TEST_P(Matmul, NansAndInfinitiesReachC) {
+  const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+  for (Types types : kTypes) {
+    // Rows of different kinds; 40 columns fill vectors and leave some over.
+    const std::vector<float> left = {1, nan, inf, 1, inf, -inf}, right(80, 1);
+    const Tensor a = Tensor::from<float>(*device_, left, {3, 2}).to(types.operands);
+    const Tensor b = Tensor::from<float>(*device_, right, {40, 2}).to(types.operands);
+    const auto c = multiply(*device_, MatmulForm::nt, a, b, types.c, {3, 40, 2}).to_host<double>();
+    for (size_t j = 0; j < 40; ++j) {
+      EXPECT_TRUE(std::isnan(c[j]));
+      EXPECT_EQ(c[40 + j], inf);
+      EXPECT_TRUE(std::isnan(c[80 + j]));
     }
   }
 }
@@ -281,6 +300,36 @@ TEST(MatmulThreads, TheBitsDoNotDependOnTheNumberOfThreads) {
       }
     }
   }
+}
+
+// Both fuse each multiply-add, in the same order; the portable path rounds twice.
+TEST(MatmulInstructionSets, Avx2AndAvx512GiveTheSameBits) {
+  const auto device = make_cpu_device(1);
+  const auto restore = [] { return cpu::cap_isa(std::getenv("TROUPE_MAX_ISA") ? std::getenv("TROUPE_MAX_ISA") : ""); };
+  ASSERT_TRUE(cpu::cap_isa("avx512").ok());
+  const bool both = cpu::isa_name().starts_with("avx512");
+  if (both) {
+    for (Types types : {kTypes[0], kTypes[1]}) {
+      for (MatmulForm form : kForms) {
+        const Sizes s{45, 77, 1801};
+        const Tensor a = random_tensor(*device, types.operands, a_shape(form, s), 1);
+        const Tensor b = random_tensor(*device, types.operands, b_shape(form, s), 2);
+        ASSERT_TRUE(cpu::cap_isa("avx512").ok());
+        const Tensor wide = multiply(*device, form, a, b, types.c, s);
+        ASSERT_TRUE(cpu::cap_isa("avx2").ok());
+        EXPECT_TRUE(same_bits(wide, multiply(*device, form, a, b, types.c, s))) << name_of(types.operands);
+      }
+    }
+  }
+  ASSERT_TRUE(restore().ok());
+  if (!both) GTEST_SKIP() << "this CPU has no AVX-512";
+}
+
+TEST(MatmulInstructionSets, AnUnknownCapIsAnErrorThatNamesTheKnownOnes) {
+  const Result<void> result = cpu::cap_isa("avx1024");
+  ASSERT_FALSE(result.ok());
+  EXPECT_EQ(result.error().kind(), ErrorKind::usage);
+  EXPECT_NE(result.error().message().find("portable, avx2, avx512"), std::string::npos);
 }
 
 }  // namespace
