@@ -40,25 +40,26 @@ struct Job {
 struct Batch {
   std::vector<Job> jobs;
   size_t used = 0;  // the first ones are filled
+  bool last = false;
   std::optional<Error> error;
 };
 
-// Fills the batch's jobs; fewer than there are when the source ends.
-void read_batch(TextSource& source, int64_t job_bytes, Batch& batch) {
+// Fills all jobs, or so many that each of `threads` has one where fragments are longer than a job should be.
+void read_batch(TextSource& source, size_t threads, Batch& batch) {
+  constexpr size_t kJobBytes = 256 * 1024;
   batch.used = 0;
-  batch.error.reset();
-  bool at_end = false;
-  while (!at_end && batch.used < batch.jobs.size()) {
+  size_t bytes = 0;
+  while (batch.used < batch.jobs.size() && (batch.used < threads || bytes < batch.jobs.size() * kJobBytes)) {
     Job& job = batch.jobs[batch.used];
     job.clear();
-    while (static_cast<int64_t>(job.text.size()) < job_bytes) {
+    while (job.text.size() < kJobBytes) {
       Result<std::optional<Fragment>> fragment = source.next();
       if (!fragment.ok()) {
         batch.error = std::move(fragment).error();
         return;
       }
       if (!*fragment) {
-        at_end = true;
+        batch.last = true;
         break;
       }
       if (job.pieces.empty()) job.where = source.where();
@@ -66,6 +67,8 @@ void read_batch(TextSource& source, int64_t job_bytes, Batch& batch) {
       job.pieces.push_back({.text_end = job.text.size(), .ends_document = (*fragment)->ends_document});
     }
     if (!job.pieces.empty()) ++batch.used;
+    if (batch.last) return;
+    bytes += job.text.size();
   }
 }
 
@@ -141,8 +144,8 @@ std::string stem_of(const std::vector<std::string>& paths) {
 
 Status build_token_file(FileSystem& file_system, TextSource& source, const Tokenizer& tokenizer, ThreadPool& pool,
                         const std::string& path, uint64_t input_fingerprint, const PrepareProgress& progress) {
-  constexpr int64_t kJobBytes = 256 * 1024;
   constexpr size_t kJobsPerThread = 8;
+  const size_t threads = static_cast<size_t>(pool.size());
   TokenFileWriter writer = TROUPE_TRY(TokenFileWriter::create(file_system, path,
                                                               {.tokenizer_fingerprint = tokenizer.fingerprint(),
                                                                .input_fingerprint = input_fingerprint,
@@ -150,7 +153,7 @@ Status build_token_file(FileSystem& file_system, TextSource& source, const Token
                                                                .vocabulary_size = tokenizer.vocabulary_size()}));
   // One batch is read while another is encoded and a third is written.
   Batch batches[3];
-  for (Batch& batch : batches) batch.jobs.resize(kJobsPerThread * static_cast<size_t>(pool.size()));
+  for (Batch& batch : batches) batch.jobs.resize(kJobsPerThread * threads);
   Batch* reading = &batches[0];
   Batch* encoding = &batches[1];
   Batch* writing = &batches[2];
@@ -162,7 +165,7 @@ Status build_token_file(FileSystem& file_system, TextSource& source, const Token
     Status written;
     pool.parallel_for(static_cast<int64_t>(2 + encoding->used), [&](int64_t i) {
       if (i == 0) {
-        if (!at_end) read_batch(source, kJobBytes, *reading);
+        if (!at_end) read_batch(source, threads, *reading);
       } else if (i == 1) {
         written = write_batch(*writing, writer);
       } else {
@@ -171,7 +174,7 @@ Status build_token_file(FileSystem& file_system, TextSource& source, const Token
     });
     TROUPE_TRY(std::move(written));
     if (reading->error) return *std::move(reading->error);
-    at_end = at_end || reading->used < reading->jobs.size();
+    at_end = reading->last || at_end;
     if (progress && !progress(source.bytes_done(), source.bytes_total())) {
       return Error(ErrorKind::interrupted, "stopped while encoding the data");
     }

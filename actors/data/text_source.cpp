@@ -1,7 +1,7 @@
 #include "actors/data/text_source.h"
 
 #include <algorithm>
-#include <cstring>
+#include <cstddef>
 #include <filesystem>
 #include <system_error>
 
@@ -121,7 +121,8 @@ void TextSource::close_file() {
 // Reads on until `wanted` bytes lie in the buffer, or the file ends.
 Status TextSource::fill(size_t wanted) {
   if (end_ - begin_ >= wanted || at_end_) return {};
-  std::memmove(buffer_.data(), buffer_.data() + begin_, end_ - begin_);
+  std::copy(buffer_.begin() + static_cast<ptrdiff_t>(begin_), buffer_.begin() + static_cast<ptrdiff_t>(end_),
+            buffer_.begin());
   end_ -= begin_;
   begin_ = 0;
   if (buffer_.size() < 2 * wanted) buffer_.resize(2 * wanted);

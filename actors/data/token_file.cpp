@@ -126,6 +126,7 @@ int32_t TokenFile::token(int64_t position) const {
 void TokenFile::copy(int64_t begin, std::span<int32_t> out) const {
   TROUPE_CHECK(begin >= 0 && begin + static_cast<int64_t>(out.size()) <= tokens_, "tokens {}+{} of {}", begin,
                out.size(), tokens_);
+  if (out.empty()) return;
   const char* from = file_.text().data() + sizeof(Header) + static_cast<size_t>(begin) * token_bytes_;
   if (token_bytes_ == 4) {
     std::memcpy(out.data(), from, out.size_bytes());
@@ -150,6 +151,7 @@ struct TokenFileWriter::State {
 
   // Appends ids to `pending`, as they will lie in the file.
   void put(std::span<const int32_t> ids) {
+    if (ids.empty()) return;
     const size_t before = pending.size();
     pending.resize(before + ids.size() * header.token_bytes);
     if (header.token_bytes == 4) {

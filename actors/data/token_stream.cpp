@@ -7,6 +7,22 @@
 #include "runtime/base/check.h"
 
 namespace troupe::data {
+namespace {
+
+// Bytes of text of tokens [begin, end), id by id.
+int64_t bytes_of(const TokenFile& file, int64_t begin, int64_t end, const Tokenizer& tokenizer) {
+  constexpr int64_t kAtOnce = 64 * 1024;
+  std::vector<int32_t> ids;
+  int64_t bytes = 0;
+  for (; begin < end; begin += static_cast<int64_t>(ids.size())) {
+    ids.resize(static_cast<size_t>(std::min(kAtOnce, end - begin)));
+    file.copy(begin, ids);
+    for (const int32_t id : ids) bytes += static_cast<int64_t>(tokenizer.bytes_of(id).size());
+  }
+  return bytes;
+}
+
+}  // namespace
 
 TokenStream::TokenStream(std::shared_ptr<const TokenFile> file) : TokenStream(file, 0, file->tokens()) {}
 
@@ -39,20 +55,17 @@ int64_t TokenStream::text_bytes(int64_t begin, int64_t end, const Tokenizer& tok
 }
 
 int64_t TokenStream::text_bytes_before(int64_t position, const Tokenizer& tokenizer) const {
-  if (position == 0) return 0;
   if (position == file_->tokens()) return file_->text_bytes();
   const int64_t document = file_->document_of(position);
-  int64_t bytes = file_->text_bytes_before(document);
-  int64_t first = file_->document_begin(document);
-  if (document > 0 && file_->info().separator) ++first;  // it belongs to the document and has no text
-  constexpr int64_t kAtOnce = 64 * 1024;
-  std::vector<int32_t> ids;
-  for (; first < position; first += static_cast<int64_t>(ids.size())) {
-    ids.resize(static_cast<size_t>(std::min(kAtOnce, position - first)));
-    file_->copy(first, ids);
-    for (const int32_t id : ids) bytes += static_cast<int64_t>(tokenizer.bytes_of(id).size());
-  }
-  return std::min(bytes, file_->text_bytes_before(document + 1));
+  const int64_t separators = document > 0 && file_->info().separator ? 1 : 0;  // they have no text
+  const int64_t first = file_->document_begin(document) + separators;
+  const int64_t last = file_->document_begin(document + 1);
+  const int64_t before = file_->text_bytes_before(document);
+  const int64_t after = file_->text_bytes_before(document + 1);
+  if (position <= first) return before;
+  if (position - first <= last - position)
+    return std::min(before + bytes_of(*file_, first, position, tokenizer), after);
+  return std::max(after - bytes_of(*file_, position, last, tokenizer), before);
 }
 
 }  // namespace troupe::data

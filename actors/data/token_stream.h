@@ -31,7 +31,7 @@ class TokenStream {
   std::pair<TokenStream, TokenStream> split_tail(double fraction) const;
 
   // Bytes of text that tokens [begin, end) stand for; separators stand for none. Exact for whole
-  // documents; the ends are counted id by id, at O(tokens) of one document each.
+  // documents; a cut within one is counted id by id, from the document's nearer end.
   int64_t text_bytes(int64_t begin, int64_t end, const Tokenizer& tokenizer) const;
 
  private:

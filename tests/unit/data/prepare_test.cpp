@@ -1,10 +1,10 @@
 #include "actors/data/prepare.h"
 
-#include <sys/stat.h>
-
 #include <filesystem>
+#include <set>
 
 #include "actors/data/tokenizer/byte_tokenizer.h"
+#include "runtime/base/random.h"
 #include "tests/unit/data/data_test_support.h"
 
 namespace troupe::data {
@@ -81,6 +81,66 @@ TEST_F(PrepareTest, EncodesInPiecesWhatTheTokenizerGivesForTheWhole) {
     EXPECT_EQ(tokens(*prepared), expected);
     EXPECT_EQ(prepared->file->documents(), 1);
     EXPECT_EQ(prepared->file->text_bytes(), 3000000);
+  }
+}
+
+TEST_F(PrepareTest, TakesFragmentsLongerThanItsJobs) {
+  const std::string text = words(20000000);
+  TextOptions options;
+  options.fragment_bytes = 3000000;
+  const auto prepared = run({write("a.txt", text)}, pairs_, 2, options);
+  ASSERT_TRUE(prepared.ok()) << prepared.error().message();
+  EXPECT_EQ(tokens(*prepared), pairs_.encode(text));
+}
+
+// A rank file of all bytes and of every piece of two to four bytes of `text` in some order, so that
+// merges reach across blanks, line ends, digits and punctuation wherever the pattern lets them.
+std::string rank_file(const std::string& text) {
+  const auto base64 = [](const std::string& bytes) {
+    static const char kDigits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    std::string out;
+    for (size_t i = 0; i < bytes.size(); i += 3) {
+      uint32_t word = 0;
+      for (size_t k = 0; k < 3; ++k) word = word << 8 | (i + k < bytes.size() ? static_cast<uint8_t>(bytes[i + k]) : 0);
+      for (size_t k = 0; k < 4; ++k) out += i + k <= bytes.size() ? kDigits[word >> (18 - 6 * k) & 63] : '=';
+    }
+    return out;
+  };
+  std::vector<std::string> pieces;
+  for (int c = 0; c < 256; ++c) pieces.emplace_back(1, static_cast<char>(c));
+  std::set<std::string> known;
+  for (size_t length = 2; length <= 4; ++length) {
+    for (size_t i = 0; i + length <= text.size(); ++i) {
+      if (known.insert(text.substr(i, length)).second) pieces.push_back(text.substr(i, length));
+    }
+  }
+  std::string file;
+  for (size_t rank = 0; rank < pieces.size(); ++rank) file += base64(pieces[rank]) + fmt::format(" {}\n", rank);
+  return file;
+}
+
+TEST_F(PrepareTest, CutsTextWithoutChangingBytePairIds) {
+  const std::string sample = "The 17 cats' tails, don't  curl;\n\n  caf\xC3\xA9 \xE2\x80\x94 3.14!\r\n\tx\nend\n";
+  const std::string ranks = rank_file(sample);
+  RandomStream random{.key = 11};
+  std::string text;
+  while (text.size() < 200000) {
+    const uint64_t begin = random.below(sample.size());
+    text += sample.substr(begin, 1 + random.below(12));
+  }
+  for (const std::string pattern : {"gpt2", "cl100k"}) {
+    const std::string vocabulary = write(pattern + ".tiktoken", ranks);
+    write(pattern + ".toml",
+          fmt::format("format = 1\nkind = \"bpe\"\nvocabulary = \"{0}.tiktoken\"\npattern = \"{0}\"\n", pattern));
+    const auto tokenizer = load_tokenizer(vocabulary);
+    ASSERT_TRUE(tokenizer.ok()) << tokenizer.error().message();
+    const std::vector<int32_t> expected = (*tokenizer)->encode(text);
+    ASSERT_LT(expected.size(), text.size() * 3 / 5) << "the merges do not reach far";
+    TextOptions options;
+    options.fragment_bytes = 200;
+    const auto prepared = run({write("a.txt", text)}, **tokenizer, 2, options);
+    ASSERT_TRUE(prepared.ok()) << prepared.error().message();
+    EXPECT_EQ(tokens(*prepared), expected) << pattern;
   }
 }
 
