@@ -16,10 +16,14 @@ std::atomic<Known> bf16_dot{Known::unasked};
 }  // namespace
 
 Result<void> cap_isa(std::string_view name) {
-  if (name.empty() || name == "avx512") hwy::DisableTargets(0);
-  else if (name == "avx2") hwy::DisableTargets(HWY_AVX3 | HWY_AVX3_DL);
-  else if (name == "portable") hwy::DisableTargets(HWY_AVX3 | HWY_AVX3_DL | HWY_AVX2 | HWY_SSE4 | HWY_SSSE3);
-  else return usage_error("TROUPE_MAX_ISA = \"{}\"; known: portable, avx2, avx512", name);
+  int64_t disabled = 0;
+  if (name == "avx2") disabled = HWY_AVX3 | HWY_AVX3_DL;
+  else if (name == "portable") disabled = HWY_AVX3 | HWY_AVX3_DL | HWY_AVX2 | HWY_SSE4 | HWY_SSSE3;
+  else if (!name.empty() && name != "avx512")
+    return usage_error("TROUPE_MAX_ISA = \"{}\"; known: portable, avx2, avx512", name);
+  // Not DisableTargets: Highway's next SupportedTargets() would choose from all targets again.
+  hwy::SetSupportedTargetsForTest(0);
+  if (disabled != 0) hwy::SetSupportedTargetsForTest(hwy::SupportedTargets() & ~disabled);
   bf16_dot = Known::unasked;
   return {};
 }
