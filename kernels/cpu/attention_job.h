@@ -24,11 +24,16 @@ struct AttentionJob {
   // Backward only; a gradient that is not wanted is null.
   const void* d_o;
   void *dq, *dk, *dv;
+  // The fast path's copy of the keys and values in another arrangement, for each sequence and key head.
+  float* packed;
+  int64_t packed_keys, packed_words;  // keys of each, a multiple of the key block; words of each
 
   int64_t rows() const { return T * G; }  // of one key head
   int64_t offset(int64_t b) const { return query_offsets ? query_offsets[b] : query_offset; }
+  // Keys of sequence b that some row may see: nothing behind them is ever read.
   int64_t key_count(int64_t b) const {
-    return keys > 0 ? keys : query_offsets ? std::min(offset(b) + T, capacity) : capacity;
+    const int64_t valid = keys > 0 ? keys : capacity;
+    return causal || (keys == 0 && query_offsets) ? std::min(valid, offset(b) + T) : valid;
   }
   // Elements before row r of key head k in q, o and their gradients; before key j in k, v and theirs.
   int64_t row_at(int64_t b, int64_t head, int64_t r) const { return ((b * T + r / G) * H + head * G + r % G) * d; }
@@ -49,6 +54,32 @@ struct AttentionJob {
     return range;
   }
 };
+
+// The part of a backward pass that one task computes.
+struct AttentionBackwardPart {
+  int64_t b, head;
+  int64_t row_begin, row_end;  // dq, if wanted, is written for these rows
+  int64_t key_begin, key_end;  // dk, dv, if wanted, for these keys: whole key blocks, or up to the last key
+  bool dq, dk_dv;
+};
+
+// The fast path for one dtype on one instruction set. Scratch is given by the caller, 64-byte aligned.
+struct AttentionEngine {
+  int64_t tile_rows;                                            // rows that forward takes at once, at most
+  int64_t (*packed_words)(const AttentionJob&, bool backward);  // of packed, for one head; 0: not needed
+  void (*pack)(const AttentionJob&, int64_t b, int64_t head, int64_t key_begin, int64_t key_end);
+  int64_t (*scratch_words)(const AttentionJob&, bool backward, int64_t keys);  // keys: of one backward part
+  void (*forward)(const AttentionJob&, int64_t b, int64_t head, int64_t row, int64_t count, float* scratch);
+  // The same bits for up to kAttentionDecodeRows rows, at the speed of memory; needs nothing packed.
+  void (*decode)(const AttentionJob&, int64_t b, int64_t head, int64_t row, int64_t count, float* scratch);
+  void (*backward)(const AttentionJob&, const AttentionBackwardPart&, float* scratch);
+};
+constexpr int64_t kAttentionDecodeRows = 8;
+
+AttentionEngine attention_engine_f32();          // the best that may be used here
+AttentionEngine attention_engine_bf16_in_f32();  // bf16 tensors, f32 arithmetic
+bool has_attention_engine_bf16(int64_t d);
+AttentionEngine attention_engine_bf16();  // REQUIRES has_attention_engine_bf16
 
 AttentionJob make_attention_job(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionOptions& options);
 

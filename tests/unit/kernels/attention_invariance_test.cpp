@@ -21,6 +21,7 @@ TEST_P(AttentionRows, DecodeOverAKvCacheEqualsPrefillBitForBit) {
   for (DType dtype : kTypes) {
     for (int64_t group : {1, 3, 12}) {
       for (int64_t window : {0, 70}) {
+        if (dtype == DType::f64 && (d != 7 || window == 0)) continue;  // the reference: rows never meet there
         const int64_t T = 200, K = 2, capacity = 230;
         const Shape query{1, T, K * group, d}, cache{1, capacity, K, d};
         const Tensor q = tensor_of(*device, dtype, random_values(query.elements(), 1, 2), query);
