@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+#include <string>
+
 #include "kernels/cpu/attention_job.h"
 
 namespace troupe::kernels::cpu {
@@ -10,7 +13,10 @@ namespace {
 // The environment's cap holds again for the tests that follow.
 class Isa : public testing::Test {
  protected:
-  void TearDown() override { EXPECT_TRUE(cap_isa_from_environment().ok()); }
+  void TearDown() override {
+    const char* cap = std::getenv("TROUPE_MAX_ISA");
+    EXPECT_TRUE(cap_isa(cap ? cap : "").ok());
+  }
 };
 
 TEST_F(Isa, ACapHoldsForEveryLaterChoiceOfKernels) {
@@ -27,12 +33,6 @@ TEST_F(Isa, ACapHoldsForEveryLaterChoiceOfKernels) {
   EXPECT_EQ(isa_name(), "portable");
   ASSERT_TRUE(cap_isa("").ok());
   if (isa_name() != "portable") EXPECT_GT(attention_engine_f32().tile_rows, before);
-}
-
-TEST_F(Isa, RefusesAnUnknownCap) {
-  const Result<void> result = cap_isa("sse9");
-  ASSERT_FALSE(result.ok());
-  EXPECT_EQ(result.error().kind(), ErrorKind::usage);
 }
 
 }  // namespace
