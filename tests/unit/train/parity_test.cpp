@@ -212,7 +212,9 @@ TEST_P(Parity, IsNoWorseThanPyTorchInBf16) {
     }
   }
   for (const auto& [name, mean_square] : mean_squares) {
-    EXPECT_LE(std::sqrt(mean_square), 1.5 * golden_.scalar("bf16_autocast.typical_error." + name)) << name;
+    // A key bias shifts all scores of a query alike, so its gradient is zero in theory and noise in practice.
+    const double factor = name.ends_with("key.bias") ? 2 : 1.5;
+    EXPECT_LE(std::sqrt(mean_square), factor * golden_.scalar("bf16_autocast.typical_error." + name)) << name;
   }
 }
 
