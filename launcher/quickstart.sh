@@ -18,12 +18,13 @@ minutes=2
 while [ $# -gt 0 ]; do
   case $1 in
     --out)
-      out=${2:?--out needs a folder}
+      out=${2:-}
+      [ -n "$out" ] || { echo "quickstart.sh: --out needs a folder" >&2; exit 2; }
       [[ $out == /* ]] || out=$called_from/$out
       shift 2
       ;;
     --minutes)
-      minutes=${2:?--minutes needs a number}
+      minutes=${2:-}
       [[ $minutes =~ ^[1-9][0-9]*$ ]] || { echo "quickstart.sh: --minutes wants a whole number, not '$minutes'" >&2; exit 2; }
       shift 2
       ;;
