@@ -59,6 +59,23 @@ constexpr Bf16Tile kTiles[kBf16TileVectors][kBf16TileRows] = {
 };
 
 }  // namespace
+
+int64_t bf16_dot_loop(int64_t rounds, float* sink) {
+  constexpr int kChains = 16;
+  const __m512bh ones = reinterpret_cast<__m512bh>(_mm512_set1_epi32(0x3F803F80));
+  __m512 chain[kChains];
+#pragma unroll
+  for (int i = 0; i < kChains; ++i) chain[i] = _mm512_set1_ps(static_cast<float>(i));
+  for (int64_t round = 0; round < rounds; ++round) {
+#pragma unroll
+    for (int i = 0; i < kChains; ++i) chain[i] = _mm512_dpbf16_ps(chain[i], ones, ones);
+  }
+#pragma unroll
+  for (int i = 1; i < kChains; ++i) chain[0] = _mm512_add_ps(chain[0], chain[i]);
+  *sink = _mm512_cvtss_f32(chain[0]);
+  return rounds * kChains * 64;
+}
+
 }  // namespace troupe::kernels::cpu
 
 #pragma clang attribute pop
@@ -71,6 +88,7 @@ Bf16Tile bf16_tile(int rows, int vectors) { return kTiles[vectors - 1][rows - 1]
 
 namespace troupe::kernels::cpu {
 Bf16Tile bf16_tile(int, int) { return nullptr; }
+int64_t bf16_dot_loop(int64_t, float*) { return 0; }
 }  // namespace troupe::kernels::cpu
 
 #endif

@@ -15,4 +15,7 @@ using Bf16Tile = void (*)(int64_t steps, const void* a, int64_t lda, const uint3
 // REQUIRES: has_bf16_dot() (isa.h); 1 ≤ rows ≤ 8, 1 ≤ vectors ≤ 3.
 Bf16Tile bf16_tile(int rows, int vectors);
 
+// `rounds` rounds of vdpbf16ps on registers alone; returns the FLOPs done. For measuring the peak (peak.h).
+int64_t bf16_dot_loop(int64_t rounds, float* sink);
+
 }  // namespace troupe::kernels::cpu
