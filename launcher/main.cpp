@@ -47,7 +47,8 @@ int run(int argc, char** argv) {
     if (argc > 1 && command == nullptr && argv[1][0] != '-') {
       return fail(troupe::usage_error("no command \"{}\"; there are: {}", argv[1], commands_of(app)));
     }
-    return fail(troupe::usage_error("{} (see: troupe {}--help)", error.what(), command ? command->get_name() + " " : ""));
+    return fail(
+        troupe::usage_error("{} (see: troupe {}--help)", error.what(), command ? command->get_name() + " " : ""));
   }
   const troupe::Status status = action();
   return status.ok() ? 0 : fail(status.error());

@@ -69,6 +69,7 @@ class Run {
                                                         return !observer_.stop_requested();
                                                       })));
     trainer_ = std::make_unique<Trainer>(options_.model, options_.train, options_.numerics.numerics, device_);
+    if (request_.peak_flops) peak_flops_ = request_.peak_flops(options_.numerics.numerics.compute);
     flops_per_token_ = options_.model.training_flops_per_token(options_.train.sequence_length);
     return {};
   }
@@ -154,7 +155,7 @@ class Run {
     last_.tokens_per_second = static_cast<double>(stepped->tokens) / last_.step_seconds;
     last_.gradient_norm = stepped->gradient_norm;
     last_.learning_rate = stepped->learning_rate;
-    last_.mfu = request_.peak_flops > 0 ? flops_per_token_ * last_.tokens_per_second / request_.peak_flops : 0;
+    last_.mfu = peak_flops_ > 0 ? flops_per_token_ * last_.tokens_per_second / peak_flops_ : 0;
     last_.generation = generation_;
     history_.training.push_back({last_.step, last_.loss});
 
@@ -235,7 +236,7 @@ class Run {
   MetricsLine last_;
   std::string saved_;
   int64_t generation_ = 0;
-  double flops_per_token_ = 0;
+  double flops_per_token_ = 0, peak_flops_ = 0;
 };
 
 }  // namespace

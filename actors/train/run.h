@@ -54,7 +54,7 @@ struct RunRequest {
   std::string config_path;
   std::string out;
   bool resume = false;
-  double peak_flops = 0;  // of this device in the compute dtype, for MFU
+  std::function<double(kernels::DType)> peak_flops;  // of this device in a compute dtype, per second, for MFU; none: 0
 };
 
 // Runs to train.steps or until asked to stop; then saves. Errors: usage (config, data, OUT not empty

@@ -24,17 +24,21 @@ struct Request {
 };
 
 Status generate(const Request& request) {
-  const checkpoint::Checkpoint from = TROUPE_TRY(checkpoint::open_checkpoint(request.checkpoint, [](const Error& damaged) {
-    fmt::print(stderr, "troupe: warning: {}; using an older checkpoint\n", damaged.message());
-  }));
+  const checkpoint::Checkpoint from =
+      TROUPE_TRY(checkpoint::open_checkpoint(request.checkpoint, [](const Error& damaged) {
+        fmt::print(stderr, "troupe: warning: {}; using an older checkpoint\n", damaged.message());
+      }));
   Config config = TROUPE_TRY(Config::parse(from.manifest().config, from.folder() + "/manifest.json (config)"));
   if (!request.compute.empty()) TROUPE_TRY(config.set("numerics.compute=" + request.compute));
   train::RunConfig run = TROUPE_TRY(train::read_run_config(config));
   auto tokenizer = data::load_tokenizer(from.folder() + "/tokenizer");
-  if (!tokenizer.ok()) return damaged("{}: its tokenizer cannot be read: {}", from.folder(), tokenizer.error().message());
+  if (!tokenizer.ok())
+    return damaged("{}: its tokenizer cannot be read: {}", from.folder(), tokenizer.error().message());
   const auto& labels = from.manifest().labels;
-  if (const auto label = labels.find("tokenizer"); label == labels.end() || label->second != (*tokenizer)->fingerprint()) {
-    return damaged("{}: the tokenizer in it ({}) is not the one the model was trained with", from.folder(), (*tokenizer)->description());
+  if (const auto label = labels.find("tokenizer");
+      label == labels.end() || label->second != (*tokenizer)->fingerprint()) {
+    return damaged("{}: the tokenizer in it ({}) is not the one the model was trained with", from.folder(),
+                   (*tokenizer)->description());
   }
   TROUPE_TRY(train::complete_model(run, (*tokenizer)->vocabulary_size()));
 
@@ -48,15 +52,17 @@ Status generate(const Request& request) {
   const StopSignals signals;
   const serve::Generator generator(model, **tokenizer, clock);
   if (!request.json) fmt::print("{}", request.prompt);
-  const serve::GenerateReport report = TROUPE_TRY(generator.generate(request.prompt, request.options, [&](std::string_view piece) {
-    if (!request.json) {
-      std::fwrite(piece.data(), 1, piece.size(), stdout);
-      std::fflush(stdout);
-    }
-    return !signals.stop_requested() && !std::ferror(stdout);
-  }));
+  const serve::GenerateReport report =
+      TROUPE_TRY(generator.generate(request.prompt, request.options, [&](std::string_view piece) {
+        if (!request.json) {
+          std::fwrite(piece.data(), 1, piece.size(), stdout);
+          std::fflush(stdout);
+        }
+        return !signals.stop_requested() && !std::ferror(stdout);
+      }));
   const double prefill = static_cast<double>(report.prompt_tokens) / report.prefill_seconds;
-  const double decode = report.generated_tokens > 1 ? static_cast<double>(report.generated_tokens - 1) / report.decode_seconds : 0;
+  const double decode =
+      report.generated_tokens > 1 ? static_cast<double>(report.generated_tokens - 1) / report.decode_seconds : 0;
   if (request.json) {
     JsonWriter out;
     out.begin_object()
@@ -73,8 +79,8 @@ Status generate(const Request& request) {
     fmt::print("\n");
     std::fflush(stdout);
     if (!request.quiet) {
-      fmt::print(stderr, "prefill {} tokens, {:.0f} tokens/s; decode {} tokens, {:.0f} tokens/s; ended by {}\n", report.prompt_tokens,
-                 prefill, report.generated_tokens, decode, serve::name_of(report.reason));
+      fmt::print(stderr, "prefill {} tokens, {:.0f} tokens/s; decode {} tokens, {:.0f} tokens/s; ended by {}\n",
+                 report.prompt_tokens, prefill, report.generated_tokens, decode, serve::name_of(report.reason));
     }
   }
   if (report.reason == serve::FinishReason::cancelled) return Error(ErrorKind::interrupted, "stopped while generating");
@@ -87,17 +93,32 @@ void add_generate_command(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand("generate", "Continue a prompt with a trained model; text goes to stdout");
   auto request = std::make_shared<Request>();
   serve::GenerateOptions& o = request->options;
-  command->add_option("--checkpoint", request->checkpoint, "a run's OUT folder, or one step's folder in it")->required();
+  command->add_option("--checkpoint", request->checkpoint, "a run's OUT folder, or one step's folder in it")
+      ->required();
   command->add_option("--prompt", request->prompt, "text to continue; \"\" starts a new document")->required();
-  command->add_option("--max-tokens", o.max_tokens, "at most this many new tokens")->capture_default_str()->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
-  command->add_option("--temperature", o.sampling.temperature, "0 is greedy; higher is more varied")->capture_default_str()->check(CLI::Range(0.0, 100.0));
-  command->add_option("--top-k", o.sampling.top_k, "only the K most likely tokens; 0: all")->capture_default_str()->check(CLI::NonNegativeNumber);
-  command->add_option("--top-p", o.sampling.top_p, "only the most likely tokens that together reach P")->capture_default_str()->check(CLI::Range(0.0, 1.0));
-  command->add_option("--min-p", o.sampling.min_p, "only tokens at least P times as likely as the likeliest")->capture_default_str()->check(CLI::Range(0.0, 1.0));
-  command->add_option("--repetition-penalty", o.sampling.repetition_penalty, "above 1 discourages tokens that were there")->capture_default_str()->check(CLI::Range(0.01, 100.0));
+  command->add_option("--max-tokens", o.max_tokens, "at most this many new tokens")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
+  command->add_option("--temperature", o.sampling.temperature, "0 is greedy; higher is more varied")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 100.0));
+  command->add_option("--top-k", o.sampling.top_k, "only the K most likely tokens; 0: all")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  command->add_option("--top-p", o.sampling.top_p, "only the most likely tokens that together reach P")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1.0));
+  command->add_option("--min-p", o.sampling.min_p, "only tokens at least P times as likely as the likeliest")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1.0));
+  command
+      ->add_option("--repetition-penalty", o.sampling.repetition_penalty, "above 1 discourages tokens that were there")
+      ->capture_default_str()
+      ->check(CLI::Range(0.01, 100.0));
   command->add_option("--seed", o.sampling.seed, "the same seed gives the same text")->capture_default_str();
   command->add_option("--stop", o.stop, "end before this text (may be given several times)");
-  command->add_option("--compute", request->compute, "arithmetic, instead of what the model was trained with")->check(CLI::IsMember({"f32", "bf16"}));
+  command->add_option("--compute", request->compute, "arithmetic, instead of what the model was trained with")
+      ->check(CLI::IsMember({"f32", "bf16"}));
   command->add_option("--threads", request->threads, "threads (default: all cores)")->check(CLI::PositiveNumber);
   command->add_flag("--json", request->json, "print one JSON object when done");
   command->add_flag("--quiet", request->quiet, "do not print the speeds");

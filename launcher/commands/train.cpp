@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "actors/train/run.h"
+#include "kernels/cpu/peak.h"
 #include "launcher/commands/command.h"
 #include "launcher/commands/common.h"
 #include "runtime/base/human_format.h"
@@ -50,13 +51,15 @@ class TerminalView final : public train::RunObserver {
   void started(const train::RunStart& start) override {
     bytes_.reset();
     const auto& model = start.config.model;
-    say("model      {} parameters: {} layers, width {}, {} heads, vocabulary {}", human_count(static_cast<double>(start.parameters)),
-        model.layers, model.width, model.heads, model.vocabulary);
-    say("data       {} tokens to train on, {} held out; tokenizer: {}", human_count(static_cast<double>(start.train_tokens)),
-        human_count(static_cast<double>(start.validation_tokens)), start.tokenizer);
+    say("model      {} parameters: {} layers, width {}, {} heads, vocabulary {}",
+        human_count(static_cast<double>(start.parameters)), model.layers, model.width, model.heads, model.vocabulary);
+    say("data       {} tokens to train on, {} held out; tokenizer: {}",
+        human_count(static_cast<double>(start.train_tokens)), human_count(static_cast<double>(start.validation_tokens)),
+        start.tokenizer);
     say("device     {}, {}", start.device, kernels::name_of(start.config.numerics.numerics.compute));
     const auto& t = start.config.train;
-    say("run        {} steps of {} sequences × {} tokens, in {}", t.steps, t.global_batch, t.sequence_length, start.out);
+    say("run        {} steps of {} sequences × {} tokens, in {}", t.steps, t.global_batch, t.sequence_length,
+        start.out);
     if (start.first_step > 1) say("resumed    after step {}", start.first_step - 1);
     progress_ = std::make_unique<TrainingProgress>(clock_, ProgressOutput::to_stderr(), start.first_step - 1, t.steps);
   }
@@ -106,8 +109,8 @@ class TerminalView final : public train::RunObserver {
 
 Status train_command(const Request& request) {
   if (request.ranks > 1 || request.processes > 1) {
-    return usage_error("{} = {}: this build trains on one rank; leave it out or set 1", request.ranks > 1 ? "--ranks" : "--processes",
-                       std::max(request.ranks, request.processes));
+    return usage_error("{} = {}: this build trains on one rank; leave it out or set 1",
+                       request.ranks > 1 ? "--ranks" : "--processes", std::max(request.ranks, request.processes));
   }
   Config config = TROUPE_TRY(Config::load(request.config));
   for (const std::string& assignment : request.overrides) TROUPE_TRY(config.set(assignment));
@@ -116,6 +119,9 @@ Status train_command(const Request& request) {
   run.config_path = request.config;
   run.out = request.out.empty() ? "runs/" + std::filesystem::path(request.config).stem().string() : request.out;
   run.resume = request.resume;
+  run.peak_flops = [&device](kernels::DType compute) {
+    return kernels::cpu::measure_fma_peak(device->threads(), compute);
+  };
   PosixFileSystem files;
   const SteadyClock clock;
   TerminalView view(clock);
@@ -128,12 +134,18 @@ void add_train_command(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand("train", "Train the model that a config describes");
   auto request = std::make_shared<Request>();
   command->add_option("config", request->config, "a TOML file; launcher/configs/ has one for every use")->required();
-  command->add_option("--set", request->overrides, "override a key of the config: --set train.steps=100")->allow_extra_args(false);
-  command->add_option("--out", request->out, "folder for checkpoints, metrics and the loss curve (default: runs/NAME-OF-CONFIG)");
+  command->add_option("--set", request->overrides, "override a key of the config: --set train.steps=100")
+      ->allow_extra_args(false);
+  command->add_option("--out", request->out,
+                      "folder for checkpoints, metrics and the loss curve (default: runs/NAME-OF-CONFIG)");
   command->add_flag("--resume", request->resume, "go on from the newest checkpoint in OUT; an empty OUT starts fresh");
-  command->add_option("--ranks", request->ranks, "ranks, as threads of this process (only 1 yet)")->check(CLI::PositiveNumber);
-  command->add_option("--processes", request->processes, "ranks, as processes (only 1 yet)")->check(CLI::PositiveNumber)->excludes("--ranks");
-  command->add_option("--threads", request->threads, "threads of each rank (default: all cores)")->check(CLI::PositiveNumber);
+  command->add_option("--ranks", request->ranks, "ranks, as threads of this process (only 1 yet)")
+      ->check(CLI::PositiveNumber);
+  command->add_option("--processes", request->processes, "ranks, as processes (only 1 yet)")
+      ->check(CLI::PositiveNumber)
+      ->excludes("--ranks");
+  command->add_option("--threads", request->threads, "threads of each rank (default: all cores)")
+      ->check(CLI::PositiveNumber);
   command->callback([&action, request] { action = [request] { return train_command(*request); }; });
 }
 

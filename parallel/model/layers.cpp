@@ -54,8 +54,11 @@ Value RowLinear::operator()(Tape& tape, const Value& x) const {
 
 VocabularyEmbedding::VocabularyEmbedding(ParameterSet& parameters, const std::string& name, int64_t vocabulary,
                                          int64_t width, float deviation, bool tied)
-    : weight_(&parameters.add({name + ".weight", {vocabulary, width}, Placement::split(Axis::tensor, 0),
-                               Initializer::normal(deviation), tied})),
+    : weight_(&parameters.add({name + ".weight",
+                               {vocabulary, width},
+                               Placement::split(Axis::tensor, 0),
+                               Initializer::normal(deviation),
+                               tied})),
       output_(parameters.numerics().residual) {}
 
 Value VocabularyEmbedding::operator()(Tape& tape, const Tensor& tokens) const {

@@ -37,7 +37,8 @@ class RowLinear {
 class VocabularyEmbedding {
  public:
   // `tied`: the table is the head's matrix too.
-  VocabularyEmbedding(ParameterSet&, const std::string& name, int64_t vocabulary, int64_t width, float deviation, bool tied);
+  VocabularyEmbedding(ParameterSet&, const std::string& name, int64_t vocabulary, int64_t width, float deviation,
+                      bool tied);
   Value operator()(Tape&, const Tensor& tokens) const;
   Parameter& weight() const { return *weight_; }
 

@@ -83,7 +83,8 @@ class Side {
   // Mean loss; gradients are left in the parameters.
   double backward(parallel::Recompute recompute = parallel::Recompute::none) {
     const auto labels = batch_.labels.to_host<int32_t>();
-    const auto count = static_cast<double>(std::count_if(labels.begin(), labels.end(), [](int32_t l) { return l >= 0; }));
+    const auto count =
+        static_cast<double>(std::count_if(labels.begin(), labels.end(), [](int32_t l) { return l >= 0; }));
     for (parallel::Parameter* p : parameters_.all()) p->forget_gradient();
     Tape tape(*device_);
     const Value losses = model_.losses(tape, batch_, recompute);
@@ -193,7 +194,9 @@ TEST_P(Parity, IsNoWorseThanPyTorchInBf16) {
   Side exact(golden_, DType::f64), ours(golden_, DType::bf16);
   const size_t batches = golden_["batches.f64_losses"].values.size();
   std::map<std::string, double> mean_squares;
-  const auto add = [&](const std::string& name, double error) { mean_squares[name] += error * error / static_cast<double>(batches); };
+  const auto add = [&](const std::string& name, double error) {
+    mean_squares[name] += error * error / static_cast<double>(batches);
+  };
   for (size_t i = 0; i < batches; ++i) {
     for (Side* side : {&exact, &ours}) side->set_batch("batches.tokens", "batches.labels", static_cast<int64_t>(i));
     add("logits", relative_error(ours.logits(), exact.logits()));
