@@ -34,6 +34,7 @@ int run(int argc, char** argv) {
   troupe::launcher::add_train_command(app, action);
   troupe::launcher::add_generate_command(app, action);
   troupe::launcher::add_bench_command(app, action);
+  troupe::launcher::add_tokenizer_command(app, action);
   troupe::launcher::add_doctor_command(app, action);
   try {
     app.parse(argc, argv);
