@@ -1,36 +1,70 @@
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/tensor_kernels.cpp"
+#include <hwy/foreach_target.h>
+
 #include "kernels/cpu/cpu_kernels.h"
+#include "kernels/cpu/simd-inl.h"
 
-#include <cstring>
+HWY_BEFORE_NAMESPACE();
+namespace troupe::kernels::cpu {
+namespace HWY_NAMESPACE {
 
+template <class From, class To>
+void convert_range(const From* from, To* to, int64_t count) {
+  for_vectors(count, [&](int64_t i, auto part, auto) HWY_ATTR { store(part, load(part, from + i), to + i); });
+}
+
+template <class From, class To>
+void add_range(const From* from, To* to, int64_t count) {
+  for_vectors(count, [&](int64_t i, auto part, auto)
+                         HWY_ATTR { store(part, load(part, from + i) + load(part, to + i), to + i); });
+}
+
+void convert_fast(const Tensor& from, Tensor& to, int64_t begin, int64_t end) {
+  dispatch_fast(from.dtype(), [&]<class From>() {
+    dispatch_fast(to.dtype(),
+                  [&]<class To>() { convert_range(from.data<From>() + begin, to.data<To>() + begin, end - begin); });
+  });
+}
+
+void add_fast(const Tensor& from, Tensor& to, int64_t begin, int64_t end) {
+  dispatch_fast(from.dtype(), [&]<class From>() {
+    dispatch_fast(to.dtype(),
+                  [&]<class To>() { add_range(from.data<From>() + begin, to.data<To>() + begin, end - begin); });
+  });
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace troupe::kernels::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
 namespace troupe::kernels::cpu {
 namespace {
 
+HWY_EXPORT(convert_fast);
+HWY_EXPORT(add_fast);
+
 constexpr int64_t kGrain = 1 << 14;
 
-template <class From, class To>
-void convert_range(const From* from, To* to, int64_t begin, int64_t end) {
-  for (int64_t i = begin; i < end; ++i) {
-    if constexpr (std::is_same_v<From, bf16>) to[i] = static_cast<To>(static_cast<float>(from[i]));
-    else if constexpr (std::is_same_v<To, bf16>) to[i] = bf16(static_cast<float>(from[i]));
-    else to[i] = static_cast<To>(from[i]);
-  }
-}
+bool is_fast(DType type) { return type == DType::f32 || type == DType::bf16; }
 
 void convert(Device& device, const Tensor& from, Tensor& to) {
   TROUPE_CHECK(from.elements() == to.elements(), "convert {} into {}", from.shape().to_string(),
                to.shape().to_string());
-  if (from.dtype() == to.dtype()) {
-    const int64_t size = size_of(from.dtype());
-    device.threads().parallel_ranges(from.elements(), kGrain, [&](int64_t begin, int64_t end) {
+  parallel_elements(device, from.elements(), kGrain, [&](int64_t begin, int64_t end) {
+    if (from.dtype() == to.dtype()) {
+      const int64_t size = size_of(from.dtype());
       std::memcpy(static_cast<std::byte*>(to.raw()) + begin * size,
                   static_cast<const std::byte*>(from.raw()) + begin * size, static_cast<size_t>((end - begin) * size));
-    });
-    return;
-  }
-  dispatch_float(from.dtype(), [&]<class From>() {
-    dispatch_float(to.dtype(), [&]<class To>() {
-      device.threads().parallel_ranges(from.elements(), kGrain, [&](int64_t begin, int64_t end) {
-        convert_range(from.data<From>(), to.data<To>(), begin, end);
+      return;
+    }
+    if (is_fast(from.dtype()) && is_fast(to.dtype())) return HWY_DYNAMIC_DISPATCH(convert_fast)(from, to, begin, end);
+    dispatch_float(from.dtype(), [&]<class From>() {
+      dispatch_float(to.dtype(), [&]<class To>() {
+        for (int64_t i = begin; i < end; ++i) {
+          to.data<To>()[i] = static_cast<To>(read<Wider<From, To>>(from.data<From>()[i]));
+        }
       });
     });
   });
@@ -44,13 +78,13 @@ void fill_zero(Device& device, Tensor& tensor) {
 
 void add_into(Device& device, const Tensor& from, Tensor& to) {
   TROUPE_CHECK(from.elements() == to.elements(), "add {} into {}", from.shape().to_string(), to.shape().to_string());
-  dispatch_float(from.dtype(), [&]<class From>() {
-    dispatch_float(to.dtype(), [&]<class To>() {
-      using Sum = std::conditional_t<std::is_same_v<From, double> || std::is_same_v<To, double>, double, float>;
-      device.threads().parallel_ranges(from.elements(), kGrain, [&](int64_t begin, int64_t end) {
+  parallel_elements(device, from.elements(), kGrain, [&](int64_t begin, int64_t end) {
+    if (is_fast(from.dtype()) && is_fast(to.dtype())) return HWY_DYNAMIC_DISPATCH(add_fast)(from, to, begin, end);
+    dispatch_float(from.dtype(), [&]<class From>() {
+      dispatch_float(to.dtype(), [&]<class To>() {
         const From* a = from.data<From>();
         To* b = to.data<To>();
-        for (int64_t i = begin; i < end; ++i) b[i] = static_cast<To>(static_cast<Sum>(a[i]) + static_cast<Sum>(b[i]));
+        for (int64_t i = begin; i < end; ++i) b[i] = static_cast<To>(read<double>(a[i]) + read<double>(b[i]));
       });
     });
   });
@@ -61,3 +95,4 @@ void add_into(Device& device, const Tensor& from, Tensor& to) {
 TensorKernels tensor_kernels() { return {.convert = convert, .fill_zero = fill_zero, .add_into = add_into}; }
 
 }  // namespace troupe::kernels::cpu
+#endif
