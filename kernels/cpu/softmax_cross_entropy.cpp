@@ -61,7 +61,7 @@ RowSums row_sums(const X* x, int64_t count, Softcap softcap, bool want_total) {
     const VF top = hn::Set(F(), maximum);
     Sums exponentials;
     for_vectors(length, [&](int64_t i, auto part, auto k) HWY_ATTR {
-      exponentials.part[k] = exponentials.part[k] + keep(part, exponential(load(part, z + i) - top));
+      exponentials.part[k] = exponentials.part[k] + keep(part, exponential_below_88(load(part, z + i) - top));
     });
     sum += static_cast<double>(exponentials.total());
     if (want_total) {
@@ -123,15 +123,15 @@ void cross_entropy_backward_row(X* x, int64_t count, int64_t label, const Softma
     const auto slope = [&](VF z) HWY_ATTR { return hn::NegMulAdd(z * inverse, z * inverse, hn::Set(f, 1.0f)); };
     for_vectors(count, [&](int64_t i, auto part, auto) HWY_ATTR {
       const VF z = softcap(load(part, x + i));
-      store(part, hn::MulSub(share, exponential(z - lse), even) * slope(z), x + i);
+      store(part, hn::MulSub(share, exponential_below_88(z - lse), even) * slope(z), x + i);
     });
     const VF z = softcap(at_label);
-    store(Whole{}, (hn::MulSub(share, exponential(z - lse), even) - hit) * slope(z), right);
+    store(Whole{}, (hn::MulSub(share, exponential_below_88(z - lse), even) - hit) * slope(z), right);
   } else {
     for_vectors(count, [&](int64_t i, auto part, auto) HWY_ATTR {
-      store(part, hn::MulSub(share, exponential(load(part, x + i) - lse), even), x + i);
+      store(part, hn::MulSub(share, exponential_below_88(load(part, x + i) - lse), even), x + i);
     });
-    store(Whole{}, hn::MulSub(share, exponential(at_label - lse), even) - hit, right);
+    store(Whole{}, hn::MulSub(share, exponential_below_88(at_label - lse), even) - hit, right);
   }
   x[label] = right[0];
 }

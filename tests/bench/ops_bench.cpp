@@ -11,7 +11,7 @@
 namespace troupe::kernels {
 namespace {
 
-constexpr int64_t kRows = 4096;  // 12 MiB an array of f32: beyond the caches
+constexpr int64_t kRows = 16384;  // 48 MiB an array of f32: beyond the caches
 constexpr int64_t kWidth = 768;
 
 Tensor random(Device& device, DType type, Shape shape) {
@@ -205,12 +205,12 @@ void sum_of_squares(benchmark::State& state) {
 
 void dropout(benchmark::State& state) {
   Setup s(state);
-  const Tensor x = s.wide().reshape({4, 1024, kWidth});
+  const Tensor x = s.wide().reshape({16, 1024, kWidth});
   Tensor y = s.wide();
   std::vector<int32_t> at(kRows);
   for (size_t i = 0; i < at.size(); ++i) at[i] = static_cast<int32_t>(i % 1024);
-  const Tensor positions = Tensor::from<int32_t>(*s.device, at, {4, 1024});
-  const Tensor sequences = Tensor::from<int64_t>(*s.device, std::vector<int64_t>{1, 2, 3, 4}, {4});
+  const Tensor positions = Tensor::from<int32_t>(*s.device, at, {16, 1024});
+  const Tensor sequences = Tensor::from<int64_t>(*s.device, std::vector<int64_t>(16, 1), {16});
   measure(state, x.bytes() + y.bytes(),
           [&] { s.kernels().dropout.apply(*s.device, x, 0.1, {}, sequences, positions, y); });
 }
