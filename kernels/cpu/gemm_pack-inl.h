@@ -6,6 +6,7 @@
 #define TROUPE_KERNELS_CPU_GEMM_PACK_INL_H
 #endif
 
+#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 #include <algorithm>
@@ -54,6 +55,10 @@ struct WordsAcrossK {
       const auto high = hn::PromoteTo(d, hn::LoadU(half, even + stride));
       return hn::Or(low, hn::ShiftLeft<16>(high));
     }
+  }
+  void prefetch(int64_t s, int64_t c) const {
+    hwy::Prefetch(data + s * kStepDepth<T> * stride + c);
+    if constexpr (kStepDepth<T> == 2) hwy::Prefetch(data + (s * 2 + (2 * s + 1 < k ? 1 : 0)) * stride + c);
   }
   hn::Vec<BlockTag<T>> block(int64_t s, int64_t c) const { return load(BlockTag<T>(), s, c); }
   Word<T> word(int64_t s, int64_t c) const {
@@ -137,6 +142,7 @@ HWY_NOINLINE void pack_panels(const T* b, int64_t ldb, BLayout layout, int64_t n
     }
     return;
   }
+  constexpr int64_t kAhead = 8;  // rows: they are too far apart for the CPU's own prefetching
   const WordsAcrossK<T> in{b, ldb, k};
   const WordTag<T> d;
   for (int64_t s = 0; s < full_steps; ++s) {
@@ -144,7 +150,10 @@ HWY_NOINLINE void pack_panels(const T* b, int64_t ldb, BLayout layout, int64_t n
       Word<T>* to = panels + j / kW * panel_stride + s * kW;
       const int64_t width = std::min(kW, n - j);
       int64_t i = 0;
-      for (; i + kL <= width; i += kL) hn::StoreU(in.load(d, s, j + i), d, to + i);
+      for (; i + kL <= width; i += kL) {
+        in.prefetch(std::min(s + kAhead, steps - 1), j + i);
+        hn::StoreU(in.load(d, s, j + i), d, to + i);
+      }
       for (; i < width; ++i) to[i] = in.word(s, j + i);
     }
   }
