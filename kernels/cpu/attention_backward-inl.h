@@ -213,7 +213,7 @@ struct Backward : Layout<T, Math> {
     for (int64_t j = part.key_begin; j < part.key_end; ++j) {
       const int64_t at = job.key_at(part.b, part.head, j), from = (j - part.key_begin) * ld;
       if (job.dk) Base::finish_row(job, tile.dk + from, factor[0], static_cast<T*>(job.dk) + at);
-      if (job.dv) store_row(tile.dv + from, static_cast<T*>(job.dv) + at, job.d);
+      if (job.dv) Base::finish_row(job, tile.dv + from, 1, static_cast<T*>(job.dv) + at);
     }
   }
 };

@@ -136,7 +136,7 @@ struct Forward : Layout<T, Math> {
             tile.scores + (segment.begin - block) * kTileRows + segment.first * kLanes, kTileRows);
       }
       softmax_block<Math>(job, visibility, block, segments, pieces, tile.scores, state);
-      if (pieces > 1) {
+      if (pieces > 1 && block != visibility.first_block()) {
         for (int64_t v = 0; v < visibility.vectors; ++v) {
           const Vector alpha = hn::Load(d, state.alpha + v * kLanes);
           for (int64_t c = 0; c < job.d; ++c) {
@@ -156,20 +156,23 @@ struct Forward : Layout<T, Math> {
       }
     }
     finish(state.maximum, state.sum, count);
-    if (job.lse) store_lse(job, b, head, row, count, state.maximum, state.sum);
+    if (job.lse) store_lse(job, b, head, row, count, state.maximum);
     Base::scatter(job, tile.o, state.sum, tile.zeros, tile.rows, job.o, b, head, row, count);
   }
 
   // sum → 1 / sum and maximum → ln(Σ exp), or 0 and -inf for a row that sees no key.
   static void finish(float* maximum, float* sum, int64_t count) {
-    for (int64_t i = 0; i < count; ++i) {
-      const float total = sum[i];
-      maximum[i] = total == 0 ? -kInfinity : maximum[i] * kLn2 + std::log(total);
-      sum[i] = total == 0 ? 0 : 1 / total;
+    const D d;
+    for (int64_t i = 0; i < count; i += kLanes) {  // both are as long as whole vectors
+      const Vector total = hn::LoadU(d, sum + i);
+      const auto none = hn::Eq(total, hn::Zero(d));
+      const Vector lse = hn::MulAdd(hn::LoadU(d, maximum + i), hn::Set(d, kLn2), hn::Log(d, total));
+      hn::StoreU(hn::IfThenElse(none, hn::Set(d, -kInfinity), lse), d, maximum + i);
+      hn::StoreU(hn::IfThenZeroElse(none, hn::Div(hn::Set(d, 1.0f), total)), d, sum + i);
     }
   }
   static void store_lse(const AttentionJob& job, int64_t b, int64_t head, int64_t row, int64_t count,
-                        const float* maximum, const float*) {
+                        const float* maximum) {
     std::copy_n(maximum, count, static_cast<float*>(job.lse) + job.lse_at(b, head, row));
   }
 
@@ -200,11 +203,12 @@ struct Forward : Layout<T, Math> {
     std::fill_n(few.zeros, std::max(job.d, kTileRows), 0.0f);
     std::fill_n(few.o, kAttentionDecodeRows * ld, 0.0f);
     AttentionJob::Range ranges[kAttentionDecodeRows], all{std::numeric_limits<int64_t>::max(), 0};
-    float maximum[kAttentionDecodeRows], sum[kAttentionDecodeRows];
+    constexpr int64_t kStates = std::max(kAttentionDecodeRows, kLanes);
+    float maximum[kStates], sum[kStates];
+    std::fill_n(maximum, kStates, -kInfinity);
+    std::fill_n(sum, kStates, 0.0f);
     for (int64_t i = 0; i < count; ++i) {
       ranges[i] = job.visible(b, row + i);
-      maximum[i] = -kInfinity;
-      sum[i] = 0;
       if (ranges[i].begin < ranges[i].end) {
         all.begin = std::min(all.begin, ranges[i].begin);
         all.end = std::max(all.end, ranges[i].end);
@@ -260,7 +264,7 @@ struct Forward : Layout<T, Math> {
                                  few.o, ld);
     }
     finish(maximum, sum, count);
-    if (job.lse) store_lse(job, b, head, row, count, maximum, sum);
+    if (job.lse) store_lse(job, b, head, row, count, maximum);
     for (int64_t i = 0; i < count; ++i) {
       Base::finish_row(job, few.o + i * ld, sum[i], static_cast<T*>(job.o) + job.row_at(b, head, row + i));
     }

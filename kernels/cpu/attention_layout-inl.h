@@ -222,12 +222,13 @@ struct Layout {
       finish_row(job, rows + i * ld, factor[i], static_cast<T*>(to) + job.row_at(b, head, row + i));
     }
   }
-  static void finish_row(const AttentionJob& job, float* row, float factor, T* to) {
+  static void finish_row(const AttentionJob& job, const float* row, float factor, T* to) {
     const D d;
-    for (int64_t c = 0; c < padded(job); c += kLanes) {
-      hn::StoreU(hn::Mul(hn::LoadU(d, row + c), hn::Set(d, factor)), d, row + c);
+    int64_t c = 0;
+    for (; c + kLanes <= job.d; c += kLanes) {
+      store_elements(hn::Mul(hn::LoadU(d, row + c), hn::Set(d, factor)), to + c);
     }
-    store_row(row, to, job.d);
+    for (; c < job.d; ++c) to[c] = T(row[c] * factor);
   }
 };
 

@@ -196,9 +196,18 @@ HWY_INLINE void load_row(const bf16* from, float* to, int64_t count) {
   }
   for (; i < count; ++i) to[i] = static_cast<float>(from[i]);
 }
-HWY_INLINE void store_row(const float* from, float* to, int64_t count) { load_row(from, to, count); }
-HWY_INLINE void store_row(const float* from, bf16* to, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) to[i] = bf16(from[i]);
+HWY_INLINE void store_elements(Vector from, float* to) { hn::StoreU(from, D(), to); }
+// Rounds to nearest even; NaN stays NaN.
+HWY_INLINE void store_elements(Vector from, bf16* to) {
+  const hn::RebindToUnsigned<D> u32;
+  const hn::RebindToSigned<D> i32;
+  const hn::Rebind<uint16_t, D> u16;
+  const auto word = hn::BitCast(u32, from);
+  const auto odd = hn::And(hn::ShiftRight<16>(word), hn::Set(u32, 1));
+  const auto rounded = hn::Add(word, hn::Add(odd, hn::Set(u32, 0x7FFF)));
+  const auto quiet = hn::Or(word, hn::Set(u32, 0x400000));
+  const auto chosen = hn::IfThenElse(hn::RebindMask(u32, hn::Eq(from, from)), rounded, quiet);
+  hn::StoreU(hn::DemoteTo(u16, hn::BitCast(i32, hn::ShiftRight<16>(chosen))), u16, reinterpret_cast<uint16_t*>(to));
 }
 
 }  // namespace

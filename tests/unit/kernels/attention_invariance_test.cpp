@@ -2,6 +2,9 @@
 // sees, and no result depends on the number of threads.
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+
+#include "kernels/cpu/isa.h"
 #include "tests/unit/kernels/attention_cases.h"
 
 namespace troupe::kernels::attention_cases {
@@ -102,6 +105,26 @@ TEST(AttentionRows, ADocumentInAPackEqualsTheDocumentAloneWhenItStartsAtABlock) 
     const auto tail = [&](const Tensor& x) { return x.reshape({T, H, d}).slice(first, T).reshape({1, length, H, d}); };
     EXPECT_TRUE(same_bits(tail(run(*device, packed, q, k, v).o), run(*device, alone, tail(q), tail(k), tail(v)).o));
   }
+}
+
+// Not promised for backward: rowsum(d_o ∘ o) is summed by vectors.
+TEST(AttentionRows, ForwardGivesTheSameF32BitsOnAvx2AndOnAvx512) {
+  const char* environment = std::getenv("TROUPE_MAX_ISA");
+  auto device = make_cpu_device(2);
+  std::vector<Tensor> outputs;
+  for (const char* isa : {"avx512", "avx2"}) {
+    ASSERT_TRUE(cpu::cap_isa(isa).ok());
+    if (cpu::isa_name() == "portable") break;
+    const Case c{.T = 150, .S = 150, .H = 4, .K = 2, .d = 40};
+    const Shape query{1, 150, 4, 40}, key{1, 150, 2, 40};
+    outputs.push_back(run(*device, c, tensor_of(*device, DType::f32, random_values(query.elements(), 1), query),
+                          tensor_of(*device, DType::f32, random_values(key.elements(), 2), key),
+                          tensor_of(*device, DType::f32, random_values(key.elements(), 3), key))
+                          .o);
+  }
+  ASSERT_TRUE(cpu::cap_isa(environment ? environment : "").ok());
+  if (outputs.size() < 2) GTEST_SKIP() << "this machine has no AVX2";
+  EXPECT_TRUE(same_bits(outputs[0], outputs[1]));
 }
 
 TEST(AttentionThreads, ForwardAndBackwardGiveTheSameBitsForAnyNumberOfThreads) {
