@@ -35,7 +35,6 @@ int run(int argc, char** argv) {
   troupe::launcher::add_generate_command(app, action);
   troupe::launcher::add_tokenizer_command(app, action);
   troupe::launcher::add_bench_command(app, action);
-  troupe::launcher::add_tokenizer_command(app, action);
   troupe::launcher::add_doctor_command(app, action);
   try {
     app.parse(argc, argv);
