@@ -38,8 +38,12 @@ class CpuDevice final : public Device {
   CachingAllocator& allocator() override { return allocator_; }
   const Kernels& kernels() const override { return cpu_kernels(); }
   ThreadPool& threads() override { return threads_; }
-  void copy_from_host(void* to, const void* from, size_t bytes) override { std::memcpy(to, from, bytes); }
-  void copy_to_host(void* to, const void* from, size_t bytes) override { std::memcpy(to, from, bytes); }
+  void copy_from_host(void* to, const void* from, size_t bytes) override {
+    if (bytes > 0) std::memcpy(to, from, bytes);  // of nothing, `from` may be null
+  }
+  void copy_to_host(void* to, const void* from, size_t bytes) override {
+    if (bytes > 0) std::memcpy(to, from, bytes);  // of nothing, `from` may be null
+  }
 
  private:
   ThreadPool threads_;
