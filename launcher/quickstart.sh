@@ -102,11 +102,11 @@ bytes() { stat -c %s "$1"; }
 end "$(($(bytes "$text/train.txt") / 1000)) kB to learn from, $(($(bytes "$text/heldout.txt") / 1000)) kB held out"
 
 begin "tokenizer"
-if [ ! -s "$out/tokenizer.json" ]; then
-  build/troupe tokenizer train --vocabulary 4096 --out "$out/tokenizer.json.part" "$text/train.txt"
-  mv "$out/tokenizer.json.part" "$out/tokenizer.json"
+if [ ! -s "$out/tokenizer" ]; then
+  build/troupe tokenizer train --vocabulary 4096 --separator "\f" --out "$out/tokenizer.part" "$text/train.txt"
+  mv "$out/tokenizer.part" "$out/tokenizer"
 fi
-end "$out/tokenizer.json"
+end "$out/tokenizer"
 
 # Steps in two minutes on two cores, times the minutes asked for.
 steps=$(sed -n 's/^steps *= *\([0-9]*\).*/\1/p' $config)
@@ -115,7 +115,7 @@ begin "model: $steps steps, about $minutes minutes on two cores"
 if [ "$(cat "$model.done" 2>/dev/null)" != "$steps" ]; then
   status=0
   build/troupe train $config --out "$model" --resume --set "data.train=$text/train.txt" \
-    --set "data.validation=$text/heldout.txt" --set "data.tokenizer=$out/tokenizer.json" \
+    --set "data.validation=$text/heldout.txt" --set "data.tokenizer=$out/tokenizer" \
     --set "train.steps=$steps" || status=$?
   [ $status -ne 75 ] || echo "quickstart.sh: run the same command again and training goes on where it stopped" >&2
   [ $status -eq 0 ] || exit $status

@@ -7,6 +7,7 @@
 #include "kernels/cpu/peak.h"
 #include "launcher/commands/bench.h"
 #include "launcher/commands/common.h"
+#include "parallel/plan/memory.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/human_format.h"
 #include "runtime/base/json.h"
@@ -69,7 +70,9 @@ Status bench_train(const Request& r) {
   const double median = seconds[seconds.size() / 2];
   const double tokens = static_cast<double>(r.batch * r.sequence_length);
   const double flops = config.training_flops_per_token(r.sequence_length) * tokens;
-  const auto peak_bytes = device->allocator().use().peak_bytes;
+  const int64_t peak_bytes = device->allocator().use().peak_bytes;
+  const parallel::TrainingMemory planned =
+      parallel::training_memory(config, parallel::Numerics::of(r.compute), r.batch, r.sequence_length, r.recompute);
   if (r.json) {
     JsonWriter out;
     out.begin_object()
@@ -85,18 +88,21 @@ Status bench_train(const Request& r) {
         .field("fma_peak_gflops_per_second", peak * 1e-9)
         .field("share_of_peak", flops / median / peak)
         .field("peak_bytes", peak_bytes)
+        .field("planned_bytes", planned.total())
         .field("loss", loss)
         .end_object();
     fmt::print("{}\n", out.text());
     return {};
   }
-  fmt::print(
-      "{} batch {} × {} tokens, {}, {} threads: {:.1f} tokens/s, {:.3f} s a step (fastest {:.3f}), {:.1f} GFLOP/s, "
-      "{:.1f}% of the "
-      "{:.1f} GFLOP/s peak, {} at peak, loss {:.3f}\n",
-      r.model, r.batch, r.sequence_length, kernels::name_of(r.compute), device->threads().size(), tokens / median,
-      median, seconds.front(), flops / median * 1e-9, 100 * flops / median / peak, peak * 1e-9,
-      human_bytes(static_cast<double>(peak_bytes)), loss);
+  fmt::print("{}, batch {} × {} tokens, {}, {} threads: {:.1f} tokens/s, {:.3f} s a step (fastest {:.3f})\n", r.model,
+             r.batch, r.sequence_length, kernels::name_of(r.compute), device->threads().size(), tokens / median, median,
+             seconds.front());
+  fmt::print("  {:.1f} GFLOP/s, {:.1f}% of the {:.1f} GFLOP/s that fused multiply-adds reach here\n",
+             flops / median * 1e-9, 100 * flops / median / peak, peak * 1e-9);
+  const auto bytes = [](int64_t count) { return human_bytes(static_cast<double>(count)); };
+  fmt::print("  {} at peak; planned {}: parameters {}, gradients {}, optimizer {}, activations {}\n", bytes(peak_bytes),
+             bytes(planned.total()), bytes(planned.parameters), bytes(planned.gradients), bytes(planned.optimizer),
+             bytes(planned.activations));
   return {};
 }
 
