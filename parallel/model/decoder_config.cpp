@@ -1,5 +1,7 @@
 #include "parallel/model/decoder_config.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cmath>
 #include <functional>
@@ -99,6 +101,17 @@ size_t edit_distance(std::string_view a, std::string_view b) {
   return row[b.size()];
 }
 
+// The divisors of `n` next to `size` on either side of it.
+std::vector<int64_t> nearest_divisors(int64_t n, int64_t size) {
+  std::vector<int64_t> result;
+  int64_t below = std::min(size, n), above = std::max<int64_t>(size, 1);
+  while (below > 0 && n % below != 0) --below;
+  while (above < n && n % above != 0) ++above;
+  if (below > 0) result.push_back(below);
+  if (above <= n && above != below) result.push_back(above);
+  return result;
+}
+
 }  // namespace
 
 Status DecoderConfig::complete() {
@@ -108,12 +121,15 @@ Status DecoderConfig::complete() {
     if (size < 1) return usage_error("model.{} is {}: it must be at least 1 (or name a model.preset)", name, size);
   }
   if (kv_heads == 0) kv_heads = heads;
-  if (heads % kv_heads != 0)
-    return usage_error("model.kv_heads = {} does not divide model.heads = {}", kv_heads, heads);
+  if (kv_heads < 1 || heads % kv_heads != 0) {
+    return usage_error("model.kv_heads = {} does not divide model.heads = {}; nearest valid: {}", kv_heads, heads,
+                       fmt::join(nearest_divisors(heads, kv_heads), " or "));
+  }
   if (head_width == 0) {
     if (width % heads != 0) {
-      return usage_error("model.heads = {} does not divide model.width = {}; nearest valid width: {} or {}", heads,
-                         width, std::max<int64_t>(width / heads, 1) * heads, (width / heads + 1) * heads);
+      const int64_t below = width / heads * heads, above = below + heads;
+      return usage_error("model.heads = {} does not divide model.width = {}; nearest valid width: {}", heads, width,
+                         below > 0 ? fmt::format("{} or {}", below, above) : fmt::format("{}", above));
     }
     head_width = width / heads;
   }
@@ -124,6 +140,12 @@ Status DecoderConfig::complete() {
   if (hidden == 0) {
     // Gated MLPs have three matrices: 8/3 of the width keeps their size that of two (Shazeer 2020).
     hidden = mlp == MlpKind::gelu ? 4 * width : (8 * width / 3 + 63) / 64 * 64;
+  }
+  using kernels::RopeScaling;
+  if (position == PositionKind::rope && rope.original_context < 1 &&
+      (rope.scaling == RopeScaling::yarn || rope.scaling == RopeScaling::llama3)) {
+    return usage_error("model.rope.scaling = \"{}\" needs model.rope.original_context: the context trained on before",
+                       rope.scaling == RopeScaling::yarn ? "yarn" : "llama3");
   }
   rope.head_width = head_width;
   if (dropout < 0 || dropout >= 1) return usage_error("model.dropout = {} is not in [0, 1)", dropout);

@@ -45,6 +45,8 @@ struct DecoderConfig {
   int64_t parameters_embedding() const;  // token and position tables, which cost no FLOPs
   // Floating-point operations of matrix products for one token of a sequence of `length`, forward only.
   // Attention counts what a causal (windowed) kernel computes: on average (length + 1) / 2 keys a query.
+  // PaLM's 6N + 12·L·H·d·T for training (Chowdhery et al. 2022, appendix B) counts all T keys of a query, so
+  // its second term is 2T / (T + 1) times ours; N are the weights of matrix products, the head's included.
   double forward_flops_per_token(int64_t length) const;
   // Forward and backward (twice the forward).
   double training_flops_per_token(int64_t length) const { return 3 * forward_flops_per_token(length); }

@@ -103,6 +103,7 @@ void Parameter::assign(const Tensor& values) {
 
 void Parameter::master_changed() {
   if (master_.defined()) device_.kernels().tensor.convert(device_, master_, value_);
+  if (packed_.defined()) pack();
 }
 
 void Parameter::pack() {
