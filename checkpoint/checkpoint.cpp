@@ -38,6 +38,8 @@ Status write_shard(FileSystem& files, const std::string& path, const std::string
   size_t at = 0;
   for (size_t i : order) {
     const size_t begin = static_cast<size_t>(records[i].offset);
+    TROUPE_CHECK(at <= begin && begin <= skeleton.bytes().size(), "{}: \"{}\" at byte {} of a skeleton of {}", path,
+                 records[i].name, begin, skeleton.bytes().size());
     TROUPE_TRY(file->write(skeleton.bytes().subspan(at, begin - at)));
     TROUPE_TRY(file->write(bytes_of(tensors[i].tensor)));
     at = begin + static_cast<size_t>(records[i].bytes);
@@ -61,6 +63,15 @@ Status collect_files(FileSystem& files, const std::string& folder, const std::st
     else found.push_back({name, entry.size_bytes});
   }
   return {};
+}
+
+// Whether `folder` needs no writing again: this generation wrote it, or an earlier one did (the step was
+// replayed after a restart: the same state) and every byte of it is still right.
+bool is_saved(const std::string& folder, int64_t generation, std::span<const NamedTensor> tensors) {
+  const auto there = Checkpoint::open(folder);
+  if (!there.ok()) return false;
+  if (there->manifest().generation == generation || tensors.empty()) return true;
+  return there->verify(tensors.front().tensor.device().threads()).ok();
 }
 
 }  // namespace
@@ -88,20 +99,34 @@ Status Checkpoint::read(const std::string& name, kernels::Tensor& into) const {
     return damaged("{}: \"{}\" is {} {}, wanted {} {}", folder_, name, kernels::name_of(record->dtype),
                    record->shape.to_string(), kernels::name_of(into.dtype()), into.shape().to_string());
   }
-  const std::string path = folder_ + "/" + record->file;
-  const MappedFile file = TROUPE_TRY(MappedFile::open(path));
-  if (static_cast<int64_t>(file.bytes().size()) < record->offset + record->bytes)
-    return damaged("{} was cut short", path);
-  const auto bytes = file.bytes().subspan(static_cast<size_t>(record->offset), static_cast<size_t>(record->bytes));
-  const std::vector<uint64_t> sums = checksums_of(bytes, into.device().threads());
-  for (size_t i = 0; i < sums.size(); ++i) {
-    if (sums[i] == record->checksums[i]) continue;
-    const int64_t begin = static_cast<int64_t>(i) * kChunkBytes;
-    return damaged("{}: checksum mismatch in \"{}\", bytes {}–{}", path, name, begin,
-                   std::min(begin + kChunkBytes, record->bytes) - 1);
-  }
+  const MappedFile file = TROUPE_TRY(MappedFile::open(folder_ + "/" + record->file));
+  const auto bytes = TROUPE_TRY(verified_bytes(*record, file, into.device().threads()));
   into.device().copy_from_host(into.raw(), bytes.data(), bytes.size());
   return {};
+}
+
+Status Checkpoint::verify(ThreadPool& threads) const {
+  for (const TensorRecord& record : manifest_.tensors) {
+    const MappedFile file = TROUPE_TRY(MappedFile::open(folder_ + "/" + record.file));
+    TROUPE_TRY(verified_bytes(record, file, threads));
+  }
+  return {};
+}
+
+Result<std::span<const std::byte>> Checkpoint::verified_bytes(const TensorRecord& record, const MappedFile& file,
+                                                              ThreadPool& threads) const {
+  const std::string path = folder_ + "/" + record.file;
+  if (static_cast<int64_t>(file.bytes().size()) < record.offset + record.bytes)
+    return damaged("{} was cut short", path);
+  const auto bytes = file.bytes().subspan(static_cast<size_t>(record.offset), static_cast<size_t>(record.bytes));
+  const std::vector<uint64_t> sums = checksums_of(bytes, threads);
+  for (size_t i = 0; i < sums.size(); ++i) {
+    if (sums[i] == record.checksums[i]) continue;
+    const int64_t begin = static_cast<int64_t>(i) * kChunkBytes;
+    return damaged("{}: checksum mismatch in \"{}\", bytes {}–{}", path, record.name, begin,
+                   std::min(begin + kChunkBytes, record.bytes) - 1);
+  }
+  return bytes;
 }
 
 Result<std::string> CheckpointStore::save(Manifest header, std::span<const NamedTensor> tensors, const Extra& extra) {
@@ -110,7 +135,7 @@ Result<std::string> CheckpointStore::save(Manifest header, std::span<const Named
   const std::string final_folder = root_ + "/" + name;
   const auto write = [&]() -> Status {
     TROUPE_TRY(create_directories(files_, root_));
-    if (Checkpoint::open(final_folder).ok()) return {};  // a step replayed after a restart: the same state
+    if (is_saved(final_folder, header.generation, tensors)) return {};
     TROUPE_TRY(remove_all(files_, temporary));
     TROUPE_TRY(files_.create_directory(temporary));
 

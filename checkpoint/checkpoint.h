@@ -14,6 +14,7 @@
 
 #include "checkpoint/manifest.h"
 #include "runtime/base/file.h"
+#include "runtime/base/thread_pool.h"
 
 namespace troupe::checkpoint {
 
@@ -36,7 +37,11 @@ class Checkpoint {
   // file, tensor and byte range).
   Status read(const std::string& name, kernels::Tensor& into) const;
 
+  // Reads every tensor and compares checksums. Errors as read().
+  Status verify(ThreadPool& threads) const;
+
  private:
+  Result<std::span<const std::byte>> verified_bytes(const TensorRecord&, const MappedFile&, ThreadPool&) const;
   Checkpoint(std::string folder, Manifest manifest) : folder_(std::move(folder)), manifest_(std::move(manifest)) {}
   std::string folder_;
   Manifest manifest_;
@@ -51,8 +56,9 @@ class CheckpointStore {
   using Extra = std::function<Status(const std::string& folder)>;
 
   // Saves `tensors` (host-readable, unchanged until this returns) as step header.step, syncs and
-  // publishes. `header`'s files and tensors are filled in here. On an error nothing is published and
-  // the temporary folder is removed. Returns the folder.
+  // publishes. `header`'s files and tensors are filled in here. A whole checkpoint of that step that is
+  // there stays; a damaged one is replaced. On an error nothing is published (only where the last sync
+  // fails, a whole checkpoint that a power cut may undo) and the temporary folder is removed. Returns the folder.
   Result<std::string> save(Manifest header, std::span<const NamedTensor> tensors, const Extra& extra = {});
 
   // Folders named step-*, newest first, whether whole or not.
@@ -62,7 +68,7 @@ class CheckpointStore {
   // error. Errors (damaged): there are some and none opens. Null-like: nothing if there is none at all.
   Result<std::optional<Checkpoint>> newest(const std::function<void(const Error&)>& on_damaged) const;
 
-  // Removes all but the newest `keep` whole ones (0 keeps all), and what earlier saves left unfinished.
+  // Removes what is older than the newest `keep` whole ones (0 keeps all), and what earlier saves left unfinished.
   Status prune(int64_t keep);
 
   const std::string& root() const { return root_; }

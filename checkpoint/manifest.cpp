@@ -3,6 +3,8 @@
 #include <xxhash.h>
 
 #include <boost/json.hpp>
+#include <charconv>
+#include <stdexcept>
 
 #include "runtime/base/json.h"
 
@@ -20,8 +22,24 @@ Result<DType> dtype_named(std::string_view name) {
   return damaged("unknown dtype \"{}\"", name);
 }
 
+// Far above any file, and low enough that sums of a few sizes do not overflow.
+constexpr int64_t kMostBytes = int64_t{1} << 60;
+
 bool stays_inside(std::string_view name) {
-  return !name.empty() && name.front() != '/' && name.find("..") == std::string_view::npos;
+  return !name.empty() && name.front() != '/' && name.find("..") == std::string_view::npos &&
+         name.find('\0') == std::string_view::npos;
+}
+
+std::string text_of(const boost::json::value& value) {
+  const boost::json::string& text = value.as_string();
+  return {text.data(), text.size()};
+}
+
+uint64_t checksum_from(const std::string& hex) {
+  uint64_t sum = 0;
+  const auto [end, error] = std::from_chars(hex.data(), hex.data() + hex.size(), sum, 16);
+  if (error != std::errc() || end != hex.data() + hex.size()) throw std::runtime_error("a checksum is not hexadecimal");
+  return sum;
 }
 
 Result<Manifest> read_members(const boost::json::object& object) {
@@ -32,20 +50,21 @@ Result<Manifest> read_members(const boost::json::object& object) {
   m.sequences = object.at("sequences").to_number<int64_t>();
   m.seed = object.at("seed").to_number<uint64_t>();
   m.generation = object.at("generation").to_number<int64_t>();
-  m.config = object.at("config").as_string().c_str();
+  m.config = text_of(object.at("config"));
   for (const auto& [key, value] : object.at("labels").as_object())
-    m.labels[std::string(key)] = value.as_string().c_str();
+    m.labels[std::string(key.data(), key.size())] = text_of(value);
   std::map<std::string, int64_t> sizes;
   for (const auto& file : object.at("files").as_array()) {
-    FileRecord record{file.at("name").as_string().c_str(), file.at("bytes").to_number<int64_t>()};
+    FileRecord record{text_of(file.at("name")), file.at("bytes").to_number<int64_t>()};
     if (!stays_inside(record.name)) return damaged("file name \"{}\" leaves the folder", record.name);
+    if (record.bytes < 0 || record.bytes > kMostBytes) return damaged("{} of {} bytes", record.name, record.bytes);
     sizes[record.name] = record.bytes;
     m.files.push_back(std::move(record));
   }
   for (const auto& tensor : object.at("tensors").as_array()) {
     TensorRecord record;
-    record.name = tensor.at("name").as_string().c_str();
-    record.dtype = TROUPE_TRY(dtype_named(tensor.at("dtype").as_string().c_str()));
+    record.name = text_of(tensor.at("name"));
+    record.dtype = TROUPE_TRY(dtype_named(text_of(tensor.at("dtype"))));
     std::vector<int64_t> dimensions;
     int64_t elements = 1;
     for (const auto& size : tensor.at("shape").as_array()) {
@@ -56,11 +75,10 @@ Result<Manifest> read_members(const boost::json::object& object) {
     if (dimensions.size() > kernels::Shape::kMaxDims)
       return damaged("{}: {} dimensions", record.name, dimensions.size());
     record.shape = kernels::Shape(dimensions);
-    record.file = tensor.at("file").as_string().c_str();
+    record.file = text_of(tensor.at("file"));
     record.offset = tensor.at("offset").to_number<int64_t>();
     record.bytes = tensor.at("bytes").to_number<int64_t>();
-    for (const auto& sum : tensor.at("checksums").as_array())
-      record.checksums.push_back(std::stoull(sum.as_string().c_str(), nullptr, 16));
+    for (const auto& sum : tensor.at("checksums").as_array()) record.checksums.push_back(checksum_from(text_of(sum)));
     const auto size = sizes.find(record.file);
     int64_t bytes = 0;
     if (size == sizes.end() || record.offset < 0 ||
