@@ -55,6 +55,8 @@ std::vector<float> Generator::next_logits(const std::vector<int32_t>& tokens, pa
   cache.length += T;
   const Tensor last = hidden.reshape({T, hidden.dim(-1)}).slice(T - 1, T);
   std::vector<float> logits = model_.logits(tape, tape.constant(last)).tensor().to_host<float>();
+  // A model's vocabulary may be padded: only ids that mean something can come next.
+  logits.resize(std::min(logits.size(), static_cast<size_t>(tokenizer_.vocabulary_size())));
   if (const float cap = model_.config().logit_softcap; cap > 0) {
     for (float& logit : logits) logit = cap * std::tanh(logit / cap);
   }
@@ -63,6 +65,7 @@ std::vector<float> Generator::next_logits(const std::vector<int32_t>& tokens, pa
 
 Result<GenerateReport> Generator::generate(std::string_view prompt, const GenerateOptions& options,
                                            const std::function<bool(std::string_view)>& on_text) const {
+  TROUPE_CHECK(options.max_tokens >= 0, "{} tokens asked for", options.max_tokens);
   std::vector<int32_t> tokens = TROUPE_TRY(tokenizer_.try_encode(prompt));
   if (tokens.empty()) {
     if (!tokenizer_.end_of_text()) {

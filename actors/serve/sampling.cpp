@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "runtime/base/check.h"
@@ -20,47 +21,69 @@ void penalise(std::span<float> logits, std::span<const int32_t> seen, double pen
   }
 }
 
+struct Candidate {
+  double weight;  // its probability over the most likely one's
+  int32_t id;
+};
+
+// In descending order of probability, ties to the lower id.
+bool before(const Candidate& a, const Candidate& b) { return a.weight != b.weight ? a.weight > b.weight : a.id < b.id; }
+
+double total_weight(std::span<const Candidate> candidates) {
+  return std::accumulate(candidates.begin(), candidates.end(), 0.0,
+                         [](double sum, const Candidate& c) { return sum + c.weight; });
+}
+
+void keep_top_k(std::vector<Candidate>& candidates, size_t k) {
+  if (k >= candidates.size()) return;
+  std::partial_sort(candidates.begin(), candidates.begin() + static_cast<std::ptrdiff_t>(k), candidates.end(), before);
+  candidates.resize(k);
+}
+
+// Few are kept as a rule: sorts no more of the vocabulary than it turns out to need, in rounds.
+void keep_top_p(std::vector<Candidate>& candidates, double p) {
+  const double wanted = p * total_weight(candidates);
+  double sum = 0;
+  size_t n = 0;
+  for (size_t sorted = 0; n < candidates.size() && (sum < wanted || n == 0);) {
+    const size_t until = std::min(candidates.size(), std::max<size_t>(256, 4 * sorted));
+    std::partial_sort(candidates.begin() + static_cast<std::ptrdiff_t>(sorted),
+                      candidates.begin() + static_cast<std::ptrdiff_t>(until), candidates.end(), before);
+    sorted = until;
+    while (n < sorted && (sum < wanted || n == 0)) sum += candidates[n++].weight;
+  }
+  candidates.resize(n);
+}
+
 }  // namespace
 
 int32_t sample_token(std::span<float> logits, std::span<const int32_t> seen, const SamplingOptions& options,
                      uint64_t draw) {
+  for (float& logit : logits) {
+    if (std::isnan(logit)) logit = -std::numeric_limits<float>::infinity();
+  }
   if (options.repetition_penalty != 1) penalise(logits, seen, options.repetition_penalty);
-  const auto largest = std::max_element(logits.begin(), logits.end(), [](float a, float b) { return !(a >= b); });
-  TROUPE_CHECK(std::isfinite(*largest), "no finite logit to sample from");
+  const auto largest = std::max_element(logits.begin(), logits.end());
+  TROUPE_CHECK(largest != logits.end() && std::isfinite(*largest), "no finite logit to sample from");
   if (options.temperature == 0 || options.top_k == 1) return static_cast<int32_t>(largest - logits.begin());
 
-  // Candidates in descending order of probability, ties to the lower id; probabilities relative to the largest.
-  std::vector<int32_t> ids(logits.size());
-  std::iota(ids.begin(), ids.end(), 0);
-  const auto before = [&](int32_t a, int32_t b) {
-    const float x = logits[static_cast<size_t>(a)], y = logits[static_cast<size_t>(b)];
-    return x != y ? x > y : a < b;
-  };
-  size_t kept = ids.size();
-  if (options.top_k > 0) kept = std::min(kept, static_cast<size_t>(options.top_k));
-  std::partial_sort(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(kept), ids.end(), before);
-  std::vector<double> weights(kept);
-  double total = 0;
-  for (size_t i = 0; i < kept; ++i) {
-    weights[i] = std::exp((static_cast<double>(logits[static_cast<size_t>(ids[i])]) - *largest) / options.temperature);
-    total += weights[i];
+  std::vector<Candidate> candidates;  // those of probability 0 never
+  candidates.reserve(logits.size());
+  for (size_t i = 0; i < logits.size(); ++i) {
+    const double weight = std::exp((static_cast<double>(logits[i]) - *largest) / options.temperature);
+    if (weight > 0) candidates.push_back({weight, static_cast<int32_t>(i)});
   }
-  if (options.top_p < 1) {
-    double sum = 0;
-    size_t n = 0;
-    while (n < kept && sum < options.top_p * total) sum += weights[n++];
-    kept = std::max<size_t>(n, 1);
-  }
+  if (options.top_k > 0) keep_top_k(candidates, static_cast<size_t>(options.top_k));
+  if (options.top_p < 1) keep_top_p(candidates, options.top_p);
   if (options.min_p > 0) {
-    while (kept > 1 && weights[kept - 1] < options.min_p * weights[0]) --kept;
+    std::erase_if(candidates, [&](const Candidate& c) { return c.weight < std::min(options.min_p, 1.0); });
   }
-  total = std::accumulate(weights.begin(), weights.begin() + static_cast<std::ptrdiff_t>(kept), 0.0);
-  double left = to_uniform_double(random_u64(options.seed, draw)) * total;
-  for (size_t i = 0; i + 1 < kept; ++i) {
-    left -= weights[i];
-    if (left < 0) return ids[i];
+  double left = to_uniform_double(random_u64(options.seed, draw)) * total_weight(candidates);
+  for (const Candidate& c : candidates) {
+    left -= c.weight;
+    if (left < 0) return c.id;
   }
-  return ids[kept - 1];
+  return candidates.back().id;
 }
 
 }  // namespace troupe::serve

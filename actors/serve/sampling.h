@@ -18,7 +18,8 @@ struct SamplingOptions {
 // One token id. `logits` [V] is scratch: it is changed. `seen` are the ids so far, prompt included. The
 // draw is keyed by (options.seed, draw): the same call gives the same token.
 // The penalty comes first, then temperature, top-k, top-p and min-p, in this order.
-// REQUIRES: at least one finite logit.
+// A NaN counts as -∞. Cost: without top-k and top-p, linear in V; with them, what they keep is sorted.
+// REQUIRES: at least one finite logit and no +∞; temperature ≥ 0; repetition_penalty > 0.
 int32_t sample_token(std::span<float> logits, std::span<const int32_t> seen, const SamplingOptions& options,
                      uint64_t draw);
 
