@@ -11,6 +11,7 @@ namespace {
 constexpr std::string_view kManifest = "manifest.json";
 constexpr std::string_view kStepPrefix = "step-";
 constexpr std::string_view kTemporaryPrefix = ".tmp-";
+constexpr std::string_view kDamagedPrefix = "damaged-";
 
 std::span<const std::byte> bytes_of(const kernels::Tensor& tensor) {
   return {static_cast<const std::byte*>(tensor.raw()), static_cast<size_t>(tensor.bytes())};
@@ -192,6 +193,13 @@ Result<std::optional<Checkpoint>> CheckpointStore::newest(const std::function<vo
   }
   if (!folders.empty()) return damaged("{}: none of its {} checkpoints is whole", root_, folders.size());
   return std::optional<Checkpoint>();
+}
+
+Status CheckpointStore::set_aside(const std::string& folder) {
+  const std::string aside = fmt::format("{}/{}{}", root_, kDamagedPrefix, folder.substr(folder.rfind('/') + 1));
+  TROUPE_TRY(remove_all(files_, aside));
+  TROUPE_TRY(files_.rename(folder, aside));
+  return files_.sync_directory(root_);
 }
 
 Status CheckpointStore::prune(int64_t keep) {

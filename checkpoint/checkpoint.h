@@ -68,6 +68,9 @@ class CheckpointStore {
   // error. Errors (damaged): there are some and none opens. Null-like: nothing if there is none at all.
   Result<std::optional<Checkpoint>> newest(const std::function<void(const Error&)>& on_damaged) const;
 
+  // Takes a folder that cannot be read out of the way, as damaged-step-…: no list, load or prune sees it again.
+  Status set_aside(const std::string& folder);
+
   // Removes what is older than the newest `keep` whole ones (0 keeps all), and what earlier saves left unfinished.
   Status prune(int64_t keep);
 

@@ -1,5 +1,6 @@
 // The troupe program: parses the command line, runs one command, turns its outcome into an exit code.
 #include <CLI/CLI.hpp>
+#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <new>
@@ -58,6 +59,7 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  std::signal(SIGXFSZ, SIG_IGN);  // a limit on file sizes is an error of the write, told like a full disk
   try {
     return run(argc, argv);
   } catch (const std::bad_alloc&) {

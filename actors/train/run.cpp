@@ -11,6 +11,7 @@ namespace troupe::train {
 namespace {
 
 constexpr std::string_view kTokenizerLabel = "tokenizer";
+constexpr std::string_view kTokens = "tokens";  // folder of the encoded data, in OUT
 
 class Run {
  public:
@@ -61,7 +62,7 @@ class Run {
     tokenizer_ = TROUPE_TRY(data::open_tokenizer(options_.data));
     TROUPE_TRY(complete_model(options_, tokenizer_->vocabulary_size()));
     TROUPE_TRY(create_directories(files_, request_.out));
-    if (options_.data.cache.empty()) options_.data.cache = request_.out + "/tokens";
+    if (options_.data.cache.empty()) options_.data.cache = request_.out + "/" + std::string(kTokens);
     data_.emplace(TROUPE_TRY(data::open_training_data(files_, options_.data, *tokenizer_,
                                                       options_.train.sequence_length, options_.train.seed,
                                                       device_.threads(), [this](int64_t done, int64_t total) {
@@ -76,32 +77,55 @@ class Run {
 
   Status check_out() {
     if (request_.resume || !exists(request_.out)) return {};
-    const auto entries = TROUPE_TRY(files_.list(request_.out));
-    if (entries.empty()) return {};
-    return usage_error("--out {} is not empty; go on from it with --resume, or choose another folder", request_.out);
+    for (const DirectoryEntry& entry : TROUPE_TRY(files_.list(request_.out))) {
+      if (entry.name == kTokens) continue;  // all that a start leaves whose data were refused
+      return usage_error("--out {} is not empty; go on from it with --resume, or choose another folder", request_.out);
+    }
+    return {};
   }
 
-  // Takes the newest checkpoint that can be read to its last byte; none at all starts fresh.
+  // Takes the newest checkpoint that can be read to its last byte; none at all starts fresh. Those that
+  // cannot are set aside, so that none of them passes for a good one later.
   Status resume() {
     generation_ = next_generation();
     TROUPE_TRY(write_file_atomically(files_, request_.out + "/generation", fmt::format("{}\n", generation_)));
     const std::vector<std::string> folders = request_.resume ? store_.list() : std::vector<std::string>();
+    std::vector<std::string> unreadable;
     for (const std::string& folder : folders) {
-      auto checkpoint = checkpoint::Checkpoint::open(folder);
-      Status loaded = checkpoint.ok() ? check_tokenizer(*checkpoint) : Status(checkpoint.error());
-      if (loaded.ok()) loaded = load_state(*checkpoint, *trainer_);
+      const auto checkpoint = checkpoint::Checkpoint::open(folder);
+      if (checkpoint.ok()) TROUPE_TRY(check_fits(*checkpoint));
+      const Status loaded = checkpoint.ok() ? load_state(*checkpoint, *trainer_) : Status(checkpoint.error());
       if (loaded.ok()) {
+        for (const std::string& damaged : unreadable) TROUPE_TRY(store_.set_aside(damaged));
         saved_ = folder;
-        history_ = read_loss_history(metrics_path());
-        for (auto* points : {&history_.training, &history_.validation}) {
-          std::erase_if(*points, [this](const LossPoint& p) { return p.step > trainer_->completed(); });
-        }
+        read_history();
         return {};
       }
       if (folder == folders.back()) return loaded;
       observer_.warned(loaded.error().message() + "; trying the one before it");
+      unreadable.push_back(folder);
     }
     return {};
+  }
+
+  // Of a checkpoint that is whole but another run's: no older one would fit better.
+  Status check_fits(const checkpoint::Checkpoint& checkpoint) const {
+    TROUPE_TRY(check_tokenizer(checkpoint));
+    Config config = TROUPE_TRY(Config::parse(checkpoint.manifest().config, checkpoint.folder() + "/manifest.json"));
+    RunConfig theirs = TROUPE_TRY(read_run_config(config));
+    TROUPE_TRY(complete_model(theirs, tokenizer_->vocabulary_size()));
+    if (const std::string difference = first_difference(theirs.model, options_.model); !difference.empty()) {
+      return damaged("{} holds another model than the config: {}", checkpoint.folder(), difference);
+    }
+    return {};
+  }
+
+  void read_history() {
+    history_ = read_loss_history(metrics_path());
+    for (auto* points : {&history_.training, &history_.validation}) {
+      std::erase_if(*points, [this](const LossPoint& p) { return p.step > trainer_->completed(); });
+    }
+    if (!history_.training.empty()) last_.loss = history_.training.back().loss;
   }
 
   Status check_tokenizer(const checkpoint::Checkpoint& checkpoint) const {

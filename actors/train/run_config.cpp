@@ -31,4 +31,31 @@ Status complete_model(RunConfig& config, int64_t tokenizer_vocabulary) {
   return model.complete();
 }
 
+std::string first_difference(const parallel::DecoderConfig& saved, const parallel::DecoderConfig& wanted) {
+  using parallel::DecoderConfig;
+  constexpr std::pair<std::string_view, int64_t DecoderConfig::*> kSizes[] = {
+      {"vocabulary", &DecoderConfig::vocabulary}, {"layers", &DecoderConfig::layers},
+      {"width", &DecoderConfig::width},           {"heads", &DecoderConfig::heads},
+      {"kv_heads", &DecoderConfig::kv_heads},     {"head_width", &DecoderConfig::head_width},
+      {"hidden", &DecoderConfig::hidden}};
+  for (const auto& [name, size] : kSizes) {
+    if (saved.*size != wanted.*size)
+      return fmt::format("model.{} is {} there, {} here", name, saved.*size, wanted.*size);
+  }
+  if (saved.position == parallel::PositionKind::learned && saved.context != wanted.context)
+    return fmt::format("model.context is {} there, {} here", saved.context, wanted.context);
+  const std::pair<std::string_view, bool> kinds[] = {
+      {"norm", saved.norm != wanted.norm},
+      {"position", saved.position != wanted.position},
+      {"mlp", saved.mlp != wanted.mlp},
+      {"biases", saved.biases != wanted.biases},
+      {"attention_biases", saved.attention_biases != wanted.attention_biases},
+      {"tied", saved.tied != wanted.tied},
+      {"qk_norm", saved.qk_norm != wanted.qk_norm}};
+  for (const auto& [name, differs] : kinds) {
+    if (differs) return fmt::format("model.{} is another there", name);
+  }
+  return "";
+}
+
 }  // namespace troupe::train

@@ -23,4 +23,8 @@ Result<RunConfig> read_run_config(Config& config);
 // Errors (usage): a vocabulary smaller than the tokenizer's, a context shorter than the sequences.
 Status complete_model(RunConfig& config, int64_t tokenizer_vocabulary);
 
+// What makes the parameters of one completed model useless to another: "model.width is 32 there, 48 here",
+// "there" being `saved`; the first of several, "" if there is none.
+std::string first_difference(const parallel::DecoderConfig& saved, const parallel::DecoderConfig& wanted);
+
 }  // namespace troupe::train

@@ -44,9 +44,10 @@ function(troupe_library name)
   endforeach()
 endfunction()
 
-# troupe_test(NAME [LABELS …] [TIMEOUT s] DEPS … SOURCES …): one GoogleTest program, each test known to ctest.
+# troupe_test(NAME [LABELS …] [TIMEOUT s] [PROGRAM] DEPS … SOURCES …): one GoogleTest program, known to ctest.
+# PROGRAM: it runs the program `troupe`, found as TROUPE_BINARY.
 function(troupe_test name)
-  cmake_parse_arguments(arg "" "TIMEOUT" "LABELS;DEPS;SOURCES" ${ARGN})
+  cmake_parse_arguments(arg "PROGRAM" "TIMEOUT" "LABELS;DEPS;SOURCES" ${ARGN})
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 120)
   endif()
@@ -58,8 +59,11 @@ function(troupe_test name)
   foreach(dep IN LISTS arg_DEPS)
     target_link_libraries(${name} PRIVATE troupe::${dep})
   endforeach()
-  target_compile_definitions(${name} PRIVATE
-    TROUPE_SOURCE_DIR="${PROJECT_SOURCE_DIR}" TROUPE_BINARY="$<TARGET_FILE_DIR:${name}>/../troupe")
+  target_compile_definitions(${name} PRIVATE TROUPE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  if(arg_PROGRAM)
+    add_dependencies(${name} troupe)
+    target_compile_definitions(${name} PRIVATE TROUPE_BINARY="$<TARGET_FILE:troupe>")
+  endif()
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES LABELS "${arg_LABELS}" TIMEOUT ${arg_TIMEOUT}
     SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\].*every test")

@@ -31,7 +31,8 @@ struct DirectoryEntry {
   int64_t size_bytes = 0;
 };
 
-// The operations whose order decides what a crash leaves behind. Thread-safe.
+// The operations whose order decides what a crash leaves behind. Thread-safe. Errors are of the kind failed;
+// environment where a file or folder is to be made in a place that is read-only or not ours.
 class FileSystem {
  public:
   virtual ~FileSystem() = default;

@@ -17,6 +17,12 @@ namespace {
 
 std::string cause() { return std::error_code(errno, std::generic_category()).message(); }
 
+// A place that may not be written to is for the owner of the machine to mend, not for another try.
+Error not_created(const std::string& path, std::string_view what) {
+  const bool forbidden = errno == EROFS || errno == EACCES || errno == EPERM;
+  return {forbidden ? ErrorKind::environment : ErrorKind::failed, fmt::format("{}: {}: {}", path, what, cause())};
+}
+
 class PosixFile : public WritableFile {
  public:
   PosixFile(int descriptor, std::string path) : descriptor_(descriptor), path_(std::move(path)) {}
@@ -70,7 +76,7 @@ Status remove_tree(FileSystem& files, const std::string& path, bool is_directory
 
 Result<std::unique_ptr<WritableFile>> PosixFileSystem::create(const std::string& path) {
   const int descriptor = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (descriptor < 0) return failed("{}: cannot create the file: {}", path, cause());
+  if (descriptor < 0) return not_created(path, "cannot create the file");
   return std::unique_ptr<WritableFile>(std::make_unique<PosixFile>(descriptor, path));
 }
 
@@ -93,7 +99,7 @@ Status PosixFileSystem::create_directory(const std::string& path) {
   struct stat info{};
   if (error == EEXIST && ::stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode)) return {};
   errno = error;
-  return failed("{}: cannot create the folder: {}", path, cause());
+  return not_created(path, "cannot create the folder");
 }
 
 Status PosixFileSystem::sync_directory(const std::string& path) {
