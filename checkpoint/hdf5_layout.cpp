@@ -2,6 +2,8 @@
 
 #include <hdf5.h>
 
+#include <algorithm>
+
 namespace troupe::checkpoint {
 namespace {
 
@@ -24,10 +26,12 @@ class Handle {
   herr_t (*close_)(hid_t);
 };
 
-// HDF5 prints its error stack unless told otherwise; ours goes into the Result.
+// HDF5 prints its error stack unless told otherwise; ours goes into the Result. And it cleans up when the process
+// exits, which crashes (1.10) where a file could not be written to its end: every handle here closes itself.
 class QuietErrors {
  public:
   QuietErrors() {
+    H5dont_atexit();
     H5Eget_auto2(H5E_DEFAULT, &function_, &data_);
     H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
   }
@@ -61,7 +65,14 @@ Error hdf5_failed(const std::string& path, std::string_view what) {
         return 0;
       },
       &reason);
-  return failed("{}: HDF5 could not {} ({}); is the disk full or the folder read-only?", path, what, reason);
+  // A failed system call is told at length and in several lines; its cause stands between quotes.
+  constexpr std::string_view kCause = "error message = '";
+  if (const size_t cause = reason.find(kCause); cause != std::string::npos) {
+    reason = reason.substr(cause + kCause.size());
+    reason.resize(std::min(reason.find('\''), reason.size()));
+  }
+  std::ranges::replace(reason, '\n', ' ');
+  return failed("{}: HDF5 could not {}: {}", path, what, reason);
 }
 
 std::vector<hsize_t> dimensions_of(const TensorRecord& record) {

@@ -26,6 +26,27 @@ std::string commands_of(const CLI::App& app) {
   return names;
 }
 
+// What to say of a command line that could not be parsed: commands that do not exist come before all else.
+troupe::Error usage_of(const CLI::App& app, int argc, char** argv, std::string_view what) {
+  const CLI::App* command = &app;
+  std::string name;  // "bench gemm "
+  int at = 1;
+  for (bool known = true; known && at < argc;) {
+    known = false;
+    for (const CLI::App* candidate : command->get_subcommands({})) {
+      if (candidate->get_name() != argv[at]) continue;
+      known = true;
+      command = candidate;
+      name += candidate->get_name() + " ";
+      ++at;
+      break;
+    }
+  }
+  if (at < argc && argv[at][0] != '-' && !command->get_subcommands({}).empty())
+    return troupe::usage_error("no command \"{}{}\"; there are: {}", name, argv[at], commands_of(*command));
+  return troupe::usage_error("{} (see: troupe {}--help)", what, name);
+}
+
 int run(int argc, char** argv) {
   CLI::App app("Troupe trains language models and generates text from them.", "troupe");
   app.set_version_flag("--version", std::string("troupe ") + TROUPE_VERSION);
@@ -42,15 +63,7 @@ int run(int argc, char** argv) {
   } catch (const CLI::Success& done) {  // --help, --version
     return app.exit(done);
   } catch (const CLI::ParseError& error) {
-    const CLI::App* command = nullptr;
-    for (const CLI::App* candidate : app.get_subcommands({})) {
-      if (argc > 1 && candidate->get_name() == argv[1]) command = candidate;
-    }
-    if (argc > 1 && command == nullptr && argv[1][0] != '-') {
-      return fail(troupe::usage_error("no command \"{}\"; there are: {}", argv[1], commands_of(app)));
-    }
-    return fail(
-        troupe::usage_error("{} (see: troupe {}--help)", error.what(), command ? command->get_name() + " " : ""));
+    return fail(usage_of(app, argc, argv, error.what()));
   }
   const troupe::Status status = action();
   return status.ok() ? 0 : fail(status.error());
