@@ -57,6 +57,7 @@ RunningProgram::RunningProgram(const std::vector<std::string>& arguments, RunOpt
   TROUPE_CHECK(options.input.size() <= 65536);
   TROUPE_CHECK(::write(in.write, options.input.data(), options.input.size()) ==
                static_cast<ssize_t>(options.input.size()));
+  if (options.program.empty()) options.program = TROUPE_BINARY;
   std::vector<char*> words{options.program.data()};
   for (const std::string& argument : arguments) words.push_back(const_cast<char*>(argument.c_str()));
   words.push_back(nullptr);

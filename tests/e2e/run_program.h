@@ -11,7 +11,7 @@
 namespace troupe::e2e {
 
 struct RunOptions {
-  std::string program = TROUPE_BINARY;
+  std::string program;                            // its path; "": troupe, of this build
   std::string folder = ".";                       // the working directory
   std::string input;                              // stdin, then its end; at most what a pipe holds (64 KiB)
   std::optional<size_t> largest_file_bytes = {};  // RLIMIT_FSIZE
