@@ -33,9 +33,13 @@ struct Frame {
   }
 };
 
+// Held to a range in which sums and differences stay finite.
 std::vector<LossPoint> finite(const std::vector<LossPoint>& points) {
+  constexpr double kMost = 1e100;
   std::vector<LossPoint> result;
-  std::ranges::copy_if(points, std::back_inserter(result), [](const LossPoint& p) { return std::isfinite(p.loss); });
+  for (const LossPoint& p : points) {
+    if (std::isfinite(p.loss)) result.push_back({p.step, std::clamp(p.loss, -kMost, kMost)});
+  }
   return result;
 }
 
@@ -78,7 +82,7 @@ std::string escaped(std::string_view text) {
   for (char c : text) {
     if (c == '<') result += "&lt;";
     else if (c == '&') result += "&amp;";
-    else result += c;
+    else result += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;  // XML has no place for control characters
   }
   return result;
 }
@@ -92,14 +96,15 @@ Range loss_range(const std::vector<LossPoint>& training, const std::vector<LossP
   if (losses.empty()) return {0, 1};
   std::ranges::sort(losses);
   const double low = losses.front(), high = losses[static_cast<size_t>(0.995 * static_cast<double>(losses.size() - 1))];
-  const double margin = std::max(0.05 * (high - low), 1e-3);
+  // Wide enough that ticks differ in f64, however large the losses.
+  const double margin = std::max({0.05 * (high - low), 1e-3, 1e-6 * std::abs(low), 1e-6 * std::abs(high)});
   return {low - margin, high + margin};
 }
 
 std::string axes(const Frame& frame) {
   std::string text;
   const double right = kWidth - kRight, bottom = kHeight - kBottom;
-  const double dy = tick_distance(frame.y, 6), dx = tick_distance(frame.x, 8);
+  const double dy = tick_distance(frame.y, 6), dx = std::max(tick_distance(frame.x, 8), 1.0);
   for (double y = std::ceil(frame.y.low / dy) * dy; y <= frame.y.high; y += dy) {
     text += fmt::format("<line x1=\"{}\" x2=\"{}\" y1=\"{:.1f}\" y2=\"{:.1f}\" stroke=\"#e3e3e3\"/>", kLeft, right,
                         frame.py(y), frame.py(y));

@@ -6,6 +6,16 @@
 #include "runtime/base/json.h"
 
 namespace troupe::train {
+namespace {
+
+// What counts of a step's lines.
+struct Entry {
+  int64_t generation = 0;
+  double loss = 0;
+  std::optional<double> validation_loss;
+};
+
+}  // namespace
 
 std::string MetricsLine::to_json() const {
   JsonWriter line;
@@ -29,7 +39,7 @@ LossHistory read_loss_history(const std::string& path) {
   LossHistory history;
   const auto text = read_file(path);
   if (!text.ok()) return history;
-  std::map<int64_t, std::pair<double, std::optional<double>>> by_step;  // later lines are of later generations
+  std::map<int64_t, Entry> by_step;
   std::string_view rest = *text;
   while (!rest.empty()) {
     const size_t end = rest.find('\n');
@@ -40,16 +50,18 @@ LossHistory read_loss_history(const std::string& path) {
     const auto* object = error ? nullptr : value.if_object();
     const auto* step = object ? object->if_contains("step") : nullptr;
     const auto* loss = object ? object->if_contains("loss") : nullptr;
-    if (!step || !loss || !step->is_number() || !loss->is_number()) continue;
-    auto& entry = by_step[step->to_number<int64_t>()];
-    entry.first = loss->to_number<double>();
+    if (!step || !loss || !step->is_int64() || !loss->is_number()) continue;
+    const auto* generation = object->if_contains("generation");
+    const int64_t of = generation && generation->is_int64() ? generation->get_int64() : 0;
+    const auto [entry, added] = by_step.try_emplace(step->get_int64());
+    if (!added && of < entry->second.generation) continue;
     const auto* validation = object->if_contains("validation_loss");
-    entry.second =
-        validation && validation->is_number() ? std::optional(validation->to_number<double>()) : std::nullopt;
+    entry->second = {of, loss->to_number<double>(), std::nullopt};
+    if (validation && validation->is_number()) entry->second.validation_loss = validation->to_number<double>();
   }
-  for (const auto& [step, losses] : by_step) {
-    history.training.push_back({step, losses.first});
-    if (losses.second) history.validation.push_back({step, *losses.second});
+  for (const auto& [step, entry] : by_step) {
+    history.training.push_back({step, entry.loss});
+    if (entry.validation_loss) history.validation.push_back({step, *entry.validation_loss});
   }
   return history;
 }

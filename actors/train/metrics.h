@@ -25,7 +25,8 @@ struct MetricsLine {
   std::string to_json() const;
 };
 
-// The losses that earlier generations of a run have written, each step's from the highest generation.
+// The losses that earlier generations of a run have written, each step's from the highest generation, and
+// from its last line where that wrote several.
 struct LossHistory {
   std::vector<LossPoint> training, validation;
 };

@@ -18,7 +18,8 @@ double LearningRate::at(int64_t step, int64_t steps) const {
     case Schedule::cosine: return low + (peak - low) * 0.5 * (1 + std::cos(std::numbers::pi * progress(warmup_steps)));
     case Schedule::wsd: break;
   }
-  const auto decay_from = steps - static_cast<int64_t>(std::llround(decay_fraction * static_cast<double>(steps)));
+  const auto decay_steps = static_cast<int64_t>(std::llround(decay_fraction * static_cast<double>(steps)));
+  const int64_t decay_from = std::max(steps - decay_steps, warmup_steps);
   return step <= decay_from ? peak : peak + (low - peak) * progress(decay_from);
 }
 

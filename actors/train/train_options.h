@@ -12,7 +12,7 @@ namespace troupe::train {
 enum class Schedule : uint8_t { constant, cosine, wsd };
 
 // Rates by step: a linear warm-up, then constant, cosine (Loshchilov & Hutter 2017) or warm-up – stable –
-// decay (Hu et al. 2024: linear over the last `decay_fraction` of the steps).
+// decay (Hu et al. 2024: linear over the last `decay_fraction` of the steps, but not before the warm-up ends).
 struct LearningRate {
   Schedule schedule = Schedule::cosine;
   double peak = 3e-4;

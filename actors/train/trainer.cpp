@@ -37,6 +37,9 @@ Trainer::Trainer(parallel::DecoderConfig config, TrainOptions options, parallel:
       parameters_(std::make_unique<parallel::ParameterSet>(parallel::Mesh(), device, numerics, true)),
       model_(std::make_unique<parallel::Decoder>(std::move(config), *parameters_)),
       optimizer_(std::make_unique<parallel::AdamW>(*parameters_, options.optimizer)) {
+  if (options_.micro_batch == 0) options_.micro_batch = options_.global_batch;
+  TROUPE_CHECK(options_.micro_batch > 0 && options_.global_batch % options_.micro_batch == 0,
+               "microbatches of {} in a global batch of {}", options_.micro_batch, options_.global_batch);
   for (parallel::Parameter* parameter : parameters_->all()) parameter->initialize(options_.seed);
 }
 
@@ -73,11 +76,14 @@ Result<StepReport> Trainer::step(const data::SequenceBatch& batch) {
   report.learning_rate = options_.learning_rate.at(report.step, options_.steps);
   const double weight = batch.target_count > 0 ? 1.0 / static_cast<double>(batch.target_count) : 0;
 
-  const auto not_finite = [&](std::string_view what, double value, int64_t begin) -> Error {
-    const parallel::Batch again = upload(batch, begin, std::min(begin + options_.micro_batch, sequences), true);
+  const auto forget_gradients = [&] {
     for (parallel::Parameter* p : parameters_->all()) p->forget_gradient();
-    return failed("step {}: the {} is {}; first not finite in {}", report.step, what, value,
-                  first_non_finite(again, weight));
+  };
+  const auto not_finite = [&](std::string_view what, double value, int64_t begin, int64_t end) -> Error {
+    forget_gradients();
+    const std::string where = first_non_finite(batch, begin, end, weight);
+    forget_gradients();
+    return failed("step {}: the {} is {}; first not finite in {}", report.step, what, value, where);
   };
 
   for (int64_t begin = 0; begin < sequences; begin += options_.micro_batch) {
@@ -85,14 +91,14 @@ Result<StepReport> Trainer::step(const data::SequenceBatch& batch) {
     Tape tape(device_);
     const Value losses = model_->losses(tape, micro, options_.recompute);
     const double loss = sum_of(losses.tensor());
-    if (!std::isfinite(loss)) return not_finite("loss", loss, begin);
+    if (!std::isfinite(loss)) return not_finite("loss", loss, begin, begin + options_.micro_batch);
     report.loss += loss;
     const Tensor weights = filled(device_, losses.dtype(), losses.tensor().elements(), weight);
     tape.backward(std::span(&losses, 1), std::span(&weights, 1));
   }
   report.loss *= weight;
   report.gradient_norm = optimizer_->gradient_norm();
-  if (!std::isfinite(report.gradient_norm)) return not_finite("gradient norm", report.gradient_norm, 0);
+  if (!std::isfinite(report.gradient_norm)) return not_finite("gradient norm", report.gradient_norm, 0, sequences);
   optimizer_->step(report.step, report.learning_rate, report.gradient_norm);
   completed_ = report.step;
   return report;
@@ -110,7 +116,7 @@ ValidationReport Trainer::evaluate(const data::SequenceBatch& batch) {
   return report;
 }
 
-std::string Trainer::first_non_finite(const parallel::Batch& batch, double weight) {
+std::string Trainer::first_non_finite(const data::SequenceBatch& batch, int64_t begin, int64_t end, double weight) {
   struct Found {
     std::string operation;
   };
@@ -121,20 +127,24 @@ std::string Trainer::first_non_finite(const parallel::Batch& batch, double weigh
     if (!finite(p->value())) return fmt::format("the parameter {}", p->name());
   }
   try {
-    Tape tape(device_);
-    tape.observe([&](const std::string& operation, const Tensor& result) {
-      if (!finite(result)) throw Found{operation};
-    });
-    const Value losses = model_->losses(tape, batch, options_.recompute);
-    const Tensor weights = filled(device_, losses.dtype(), losses.tensor().elements(), weight);
-    tape.backward(std::span(&losses, 1), std::span(&weights, 1));
-    for (parallel::Parameter* p : parameters_->all()) {
-      if (p->has_gradient() && !finite(p->gradient_accumulator())) return fmt::format("the gradient of {}", p->name());
+    for (; begin < end; begin += options_.micro_batch) {
+      Tape tape(device_);
+      tape.observe([&](const std::string& operation, const Tensor& result) {
+        if (!finite(result)) throw Found{operation};
+      });
+      const parallel::Batch micro = upload(batch, begin, begin + options_.micro_batch, true);
+      const Value losses = model_->losses(tape, micro, options_.recompute);
+      const Tensor weights = filled(device_, losses.dtype(), losses.tensor().elements(), weight);
+      tape.backward(std::span(&losses, 1), std::span(&weights, 1));
+      for (parallel::Parameter* p : parameters_->all()) {
+        if (p->has_gradient() && !finite(p->gradient_accumulator()))
+          return fmt::format("the gradient of {}", p->name());
+      }
     }
   } catch (const Found& found) {
     return found.operation;
   }
-  return "no operation of its first microbatch";
+  return "no operation when run again";
 }
 
 }  // namespace troupe::train

@@ -18,13 +18,14 @@ struct StepReport {
 };
 
 struct ValidationReport {
-  double loss = 0;  // mean over the targets, nats
+  double loss = 0;  // summed over the targets, nats
   int64_t targets = 0;
 };
 
 class Trainer {
  public:
-  // REQUIRES: config.complete() succeeded. Parameters are initialised from options.seed.
+  // REQUIRES: config.complete() succeeded; the microbatch divides the global batch. Parameters are initialised from
+  // options.seed.
   Trainer(parallel::DecoderConfig config, TrainOptions options, parallel::Numerics numerics, kernels::Device& device);
 
   // The update that makes step completed() + 1 from its global batch (options.global_batch sequences).
@@ -44,8 +45,8 @@ class Trainer {
 
  private:
   parallel::Batch upload(const data::SequenceBatch& batch, int64_t begin, int64_t end, bool training);
-  // Runs the microbatch again and returns the name of the first operation whose result is not finite.
-  std::string first_non_finite(const parallel::Batch& batch, double weight);
+  // Runs microbatches [begin, end) again: the first operation, parameter or gradient that is not finite.
+  std::string first_non_finite(const data::SequenceBatch& batch, int64_t begin, int64_t end, double weight);
 
   TrainOptions options_;
   kernels::Device& device_;
