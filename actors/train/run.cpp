@@ -98,6 +98,7 @@ class Run {
       if (loaded.ok()) {
         for (const std::string& damaged : unreadable) TROUPE_TRY(store_.set_aside(damaged));
         saved_ = folder;
+        sequences_ = checkpoint->manifest().sequences;
         read_history();
         return {};
       }
@@ -163,7 +164,7 @@ class Run {
   }
 
   Status step() {
-    const int64_t begin = trainer_->completed() * options_.train.global_batch;
+    const int64_t begin = sequences_;
     const double start = clock_.seconds();
     const data::SequenceBatch batch = data_->sampler.sequences(begin, begin + options_.train.global_batch);
     auto stepped = trainer_->step(batch);
@@ -171,10 +172,11 @@ class Run {
       const std::string kept = saved_.empty() ? "no checkpoint was saved yet" : "the last good checkpoint is " + saved_;
       return failed("{}; {}", stepped.error().message(), kept);
     }
+    sequences_ += options_.train.global_batch;
     last_ = {};
     last_.step = stepped->step;
     last_.loss = stepped->loss;
-    last_.tokens = stepped->step * stepped->tokens;
+    last_.tokens = sequences_ * options_.train.sequence_length;
     last_.step_seconds = clock_.seconds() - start;
     last_.tokens_per_second = static_cast<double>(stepped->tokens) / last_.step_seconds;
     last_.gradient_norm = stepped->gradient_norm;
@@ -219,7 +221,7 @@ class Run {
   Status save() {
     checkpoint::Manifest header;
     header.step = trainer_->completed();
-    header.sequences = header.step * options_.train.global_batch;
+    header.sequences = sequences_;
     header.seed = options_.train.seed;
     header.generation = generation_;
     header.config = config_.to_toml();
@@ -260,6 +262,7 @@ class Run {
   MetricsLine last_;
   std::string saved_;
   int64_t generation_ = 0;
+  int64_t sequences_ = 0;  // consumed: the data position
   double flops_per_token_ = 0, peak_flops_ = 0;
 };
 

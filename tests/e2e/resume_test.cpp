@@ -85,15 +85,15 @@ TEST_F(Resume, ASignalStopsAfterTheStepAndSaves) {
 TEST_F(Resume, ASecondInterruptStopsAtOnce) {
   RunOptions options;
   options.folder = folder();
-  // A step of 400 microbatches, so that one is under way.
-  RunningProgram program(train_arguments("out", {"train.global_batch=400", "train.micro_batch=1"}), options);
+  // A step of 1600 microbatches, so that one is under way when both signals come.
+  RunningProgram program(train_arguments("out", {"train.global_batch=1600", "train.micro_batch=1"}), options);
   EXPECT_TRUE(program.wait_until([&] { return steps_of("out") >= 1; }));
   program.send(SIGINT);
   program.send(SIGINT);
   const Outcome outcome = program.wait();
   EXPECT_EQ(outcome.exit_code, 130) << describe(outcome);
   EXPECT_THAT(outcome.err, HasSubstr("troupe: interrupted again"));
-  EXPECT_FALSE(exists("out/checkpoints")) << "it saved";
+  EXPECT_FALSE(exists(checkpoint("out", 2))) << "it saved";
 }
 
 TEST_F(Resume, AnEmptyOutStartsFresh) {
@@ -110,6 +110,13 @@ TEST_F(Resume, AFinishedRunHasNothingToDo) {
   EXPECT_THAT(again.out, HasSubstr("resumed    after step 20"));
   EXPECT_THAT(again.out, testing::Not(HasSubstr("loss 0.0000")));
   EXPECT_EQ(read("out/metrics.jsonl"), metrics);
+}
+
+TEST_F(Resume, AnotherBatchSizeGoesOnWhereTheDataWereLeft) {
+  train_well("out", {"train.steps=2"});
+  train_well("out", {"train.steps=4", "train.global_batch=6"}, true);
+  EXPECT_THAT(metric("out", "tokens"), testing::ElementsAre("1: 128", "2: 256", "3: 448", "4: 640"));
+  EXPECT_THAT(read(checkpoint("out", 4) + "/manifest.json"), HasSubstr("\"sequences\": 20,"));
 }
 
 TEST_F(Resume, AFolderInUseIsNotTakenWithoutBeingAsked) {
