@@ -1,4 +1,6 @@
 // troupe train: trains what a config describes, and shows how it goes.
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <filesystem>
@@ -38,18 +40,18 @@ class TerminalView final : public train::RunObserver {
   }
 
   void preparing(int64_t done, int64_t total) override {
-    if (!bytes_) bytes_ = std::make_unique<ByteProgress>(clock_, ProgressOutput::to_stderr(), "tokenizing", total);
+    if (done < bytes_done_ || total != bytes_total_) finish_bytes();  // the next dataset
+    if (!bytes_) {
+      if (done >= total) return;  // too short to show
+      bytes_ = std::make_unique<ByteProgress>(clock_, ProgressOutput::to_stderr(), "tokenizing", total);
+      bytes_total_ = total;
+    }
     bytes_->advance(done - bytes_done_);
     bytes_done_ = done;
-    if (done >= total) {
-      bytes_->finish();
-      bytes_.reset();
-      bytes_done_ = 0;
-    }
   }
 
   void started(const train::RunStart& start) override {
-    bytes_.reset();
+    finish_bytes();
     const auto& model = start.config.model;
     say("model      {} parameters: {} layers, width {}, {} heads, vocabulary {}",
         human_count(static_cast<double>(start.parameters)), model.layers, model.width, model.heads, model.vocabulary);
@@ -70,12 +72,9 @@ class TerminalView final : public train::RunObserver {
   }
 
   void validated(const train::MetricsLine& line) override {
-    finish_progress_line();
     say("step {:<6} held-out loss {:.4f}{}", line.step, *line.validation_loss,
         line.validation_bits_per_byte ? fmt::format(", {:.4f} bits per byte", *line.validation_bits_per_byte) : "");
   }
-
-  void saved(const std::string& folder, int64_t, double) override { last_saved_ = folder; }
 
   void warned(const std::string& message) override { fmt::print(stderr, "troupe: warning: {}\n", message); }
 
@@ -89,10 +88,15 @@ class TerminalView final : public train::RunObserver {
  private:
   template <class... Args>
   void say(fmt::format_string<Args...> format, Args&&... args) {
+    if (terminal_) fmt::print(stderr, "\r\033[K");  // the progress line gives way
     fmt::print("{}\n", fmt::format(format, std::forward<Args>(args)...));
     std::fflush(stdout);
   }
-  void finish_progress_line() {}
+  void finish_bytes() {
+    if (bytes_) bytes_->finish();
+    bytes_.reset();
+    bytes_done_ = bytes_total_ = 0;
+  }
   void finish_progress() {
     if (progress_) progress_->finish();
     progress_.reset();
@@ -101,10 +105,10 @@ class TerminalView final : public train::RunObserver {
   const Clock& clock_;
   StopSignals signals_;
   bool told_ = false;
+  const bool terminal_ = isatty(STDERR_FILENO) != 0;
   std::unique_ptr<ByteProgress> bytes_;
-  int64_t bytes_done_ = 0;
+  int64_t bytes_done_ = 0, bytes_total_ = 0;
   std::unique_ptr<TrainingProgress> progress_;
-  std::string last_saved_;
 };
 
 Status train_command(const Request& request) {
