@@ -180,7 +180,9 @@ std::vector<std::string> CheckpointStore::list() const {
   for (const DirectoryEntry& entry : *entries) {
     if (entry.is_directory && entry.name.starts_with(kStepPrefix)) folders.push_back(root_ + "/" + entry.name);
   }
-  std::ranges::reverse(folders);
+  std::ranges::sort(folders, [](const std::string& a, const std::string& b) {  // a longer number is a later step
+    return std::pair(a.size(), a) > std::pair(b.size(), b);
+  });
   return folders;
 }
 

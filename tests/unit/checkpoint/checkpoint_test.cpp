@@ -263,6 +263,25 @@ TEST_F(CheckpointTest, AReplayedStepKeepsAWholeCheckpointAndReplacesADamagedOne)
   expect_holds(folder, tensors);
 }
 
+TEST_F(CheckpointTest, StepsAreListedByTheirNumberNewestFirst) {
+  CheckpointStore store(files, root);
+  for (int64_t step : {7, 99'999'999, 100'000'000, 1'000'000'000}) save(step, two_tensors());
+  EXPECT_THAT(store.list(), ElementsAre(root + "/step-1000000000", root + "/step-100000000", root + "/step-99999999",
+                                        root + "/step-00000007"));
+}
+
+TEST_F(CheckpointTest, WhatIsSetAsideIsNeitherLoadedNorCounted) {
+  CheckpointStore store(files, root);
+  for (int64_t step : {1, 2, 3}) save(step, two_tensors());
+  for (int times = 0; times < 2; ++times) {  // a second one of that name takes the place of the first
+    save(3, two_tensors());
+    ASSERT_TRUE(store.set_aside(root + "/step-00000003").ok());
+  }
+  EXPECT_EQ((*store.newest([](const Error&) { FAIL(); }))->manifest().step, 2);
+  ASSERT_TRUE(store.prune(1).ok());
+  EXPECT_THAT(names(), ElementsAre("damaged-step-00000003", "step-00000002"));
+}
+
 TEST_F(CheckpointTest, PruneKeepsTheNewestWholeOnesAndRemovesLeftovers) {
   CheckpointStore store(files, root);
   EXPECT_TRUE(store.prune(1).ok());

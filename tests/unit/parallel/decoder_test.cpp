@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <numbers>
 #include <numeric>
 
 #include "runtime/base/random.h"
@@ -193,7 +194,168 @@ class Model {
   Decoder decoder_;
 };
 
+// The same model in plain loops over one token after another, as the papers write it: what the options mean.
+class PlainDecoder {
+ public:
+  using Row = std::vector<double>;
+
+  PlainDecoder(const Case& given, ParameterSet& parameters) : given_(given), c_(given.config) {
+    for (Parameter* p : parameters.all()) weights_[std::string(p->name())] = p->value().to_host<double>();
+  }
+
+  // Losses of sequence b, 0 where there is no target.
+  Row losses(const HostBatch& host, int64_t b) const {
+    std::vector<Row> x;
+    std::vector<size_t> positions, first;
+    for (int64_t t = 0; t < host.T; ++t) {
+      const auto i = static_cast<size_t>(b * host.T + t);
+      positions.push_back(static_cast<size_t>(host.positions[i]));
+      first.push_back(given_.packed ? static_cast<size_t>(host.first_visible[i]) : 0);
+      x.push_back(row("embedding.weight", static_cast<size_t>(host.tokens[i])));
+      if (c_.position == PositionKind::learned) add(x.back(), row("position_embedding.weight", positions.back()));
+    }
+    for (int64_t layer = 0; layer < c_.layers; ++layer) {
+      const std::string block = fmt::format("blocks.{}.", layer);
+      std::vector<Row> h;
+      for (const Row& token : x) h.push_back(norm(block + "attention_norm", token, c_.norm));
+      const std::vector<Row> attended = attention(block + "attention.", h, positions, first);
+      for (size_t t = 0; t < x.size(); ++t) {
+        add(x[t], attended[t]);
+        add(x[t], feed_forward(block + "feed_forward.", norm(block + "feed_forward_norm", x[t], c_.norm)));
+      }
+    }
+    Row result;
+    for (size_t t = 0; t < x.size(); ++t) {
+      Row z = linear(c_.tied ? "embedding" : "head", norm("final_norm", x[t], c_.norm));
+      double sum = 0;
+      for (double& logit : z) sum += std::exp(logit = capped(logit, c_.logit_softcap));
+      const int32_t label = host.labels[static_cast<size_t>(b * host.T) + t];
+      result.push_back(label < 0 ? 0 : std::log(sum) - z[static_cast<size_t>(label)]);
+    }
+    return result;
+  }
+
+ private:
+  static void add(Row& to, const Row& from) {
+    for (size_t i = 0; i < to.size(); ++i) to[i] += from[i];
+  }
+  static double capped(double x, float cap) {
+    return cap > 0 ? static_cast<double>(cap) * std::tanh(x / static_cast<double>(cap)) : x;
+  }
+  Row row(const std::string& name, size_t index) const {
+    const Row& table = weights_.at(name);
+    const auto D = static_cast<size_t>(c_.width);
+    return {table.begin() + static_cast<long>(index * D), table.begin() + static_cast<long>((index + 1) * D)};
+  }
+  Row linear(const std::string& name, const Row& x) const {
+    const Row& w = weights_.at(name + ".weight");
+    Row y(w.size() / x.size());
+    const auto bias = weights_.find(name + ".bias");
+    for (size_t o = 0; o < y.size(); ++o) {
+      for (size_t i = 0; i < x.size(); ++i) y[o] += w[o * x.size() + i] * x[i];
+      if (bias != weights_.end()) y[o] += bias->second[o];
+    }
+    return y;
+  }
+  Row norm(const std::string& name, Row x, NormKind kind) const {
+    double mean = 0, square = 0;
+    for (double v : x) mean += kind == NormKind::layer ? v / static_cast<double>(x.size()) : 0;
+    for (double v : x) square += (v - mean) * (v - mean) / static_cast<double>(x.size());
+    const Row& weight = weights_.at(name + ".weight");
+    const auto bias = weights_.find(name + ".bias");
+    for (size_t i = 0; i < x.size(); ++i) {
+      x[i] = (x[i] - mean) / std::sqrt(square + static_cast<double>(c_.norm_epsilon)) * weight[i];
+      if (bias != weights_.end()) x[i] += bias->second[i];
+    }
+    return x;
+  }
+  // Head number `head` of x, normalised and turned where the model does that.
+  Row head_of(const Row& x, size_t head, const std::string& norm_name, size_t position) const {
+    const auto d = static_cast<size_t>(c_.head_width);
+    Row h(x.begin() + static_cast<long>(head * d), x.begin() + static_cast<long>((head + 1) * d));
+    if (norm_name.empty()) return h;
+    if (c_.qk_norm) h = norm(norm_name, h, NormKind::rms);
+    if (c_.position == PositionKind::learned) return h;
+    for (size_t i = 0; i < d / 2; ++i) {
+      const double angle =
+          static_cast<double>(position) * std::pow(c_.rope.theta, -2 * static_cast<double>(i) / static_cast<double>(d));
+      const double a = h[i], b = h[i + d / 2];
+      h[i] = a * std::cos(angle) - b * std::sin(angle);
+      h[i + d / 2] = b * std::cos(angle) + a * std::sin(angle);
+    }
+    return h;
+  }
+  std::vector<Row> attention(const std::string& name, const std::vector<Row>& x, const std::vector<size_t>& positions,
+                             const std::vector<size_t>& first) const {
+    std::vector<Row> q, k, v, result;
+    for (const Row& token : x) {
+      q.push_back(linear(name + "query", token));
+      k.push_back(linear(name + "key", token));
+      v.push_back(linear(name + "value", token));
+    }
+    const auto window = static_cast<size_t>(c_.window);
+    for (size_t t = 0; t < x.size(); ++t) {
+      Row mixed;
+      for (size_t head = 0; head < static_cast<size_t>(c_.heads); ++head) {
+        const size_t shared = head / static_cast<size_t>(c_.heads / c_.kv_heads);
+        const Row query = head_of(q[t], head, name + "query_norm", positions[t]);
+        Row sum(query.size());
+        double total = 0;
+        for (size_t j = first[t]; j <= t; ++j) {
+          if (window > 0 && j + window <= t) continue;
+          const Row key = head_of(k[j], shared, name + "key_norm", positions[j]);
+          const Row value = head_of(v[j], shared, "", 0);
+          const double dot = std::inner_product(query.begin(), query.end(), key.begin(), 0.0);
+          const double share =
+              std::exp(capped(dot / std::sqrt(static_cast<double>(c_.head_width)), c_.attention_softcap));
+          total += share;
+          for (size_t i = 0; i < sum.size(); ++i) sum[i] += share * value[i];
+        }
+        for (double s : sum) mixed.push_back(s / total);
+      }
+      result.push_back(linear(name + "output", mixed));
+    }
+    return result;
+  }
+  Row feed_forward(const std::string& name, const Row& x) const {
+    const auto gelu = [](double z) {
+      return 0.5 * z * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (z + 0.044715 * z * z * z)));
+    };
+    Row up = linear(name + "up", x);
+    if (c_.mlp == MlpKind::gelu) {
+      for (double& u : up) u = gelu(u);
+    } else {
+      const Row gate = linear(name + "gate", x);
+      for (size_t i = 0; i < up.size(); ++i) {
+        up[i] *= c_.mlp == MlpKind::geglu ? gelu(gate[i]) : gate[i] / (1 + std::exp(-gate[i]));
+      }
+    }
+    return linear(name + "down", up);
+  }
+
+  const Case& given_;
+  const DecoderConfig& c_;
+  std::map<std::string, Row> weights_;
+};
+
 class DecoderTest : public testing::TestWithParam<Case> {};
+
+// f64 on both sides: sums of at most 40 terms of size 1, over two layers.
+TEST_P(DecoderTest, LossesAreThoseOfThePlainDefinition) {
+  const Case given = GetParam();
+  Model model(given, DType::f64);
+  const HostBatch host(given.config.vocabulary, given.packed);
+  Batch batch = model.batch(host, 0, host.B);
+  batch.training = false;
+  const std::vector<double> losses = model.token_losses(batch);
+  const PlainDecoder plain(given, model.parameters());
+  for (int64_t b = 0; b < host.B; ++b) {
+    const std::vector<double> expected = plain.losses(host, b);
+    for (size_t t = 0; t < expected.size(); ++t) {
+      EXPECT_NEAR(losses[static_cast<size_t>(b * host.T) + t], expected[t], 1e-12) << "sequence " << b << ", " << t;
+    }
+  }
+}
 
 // The difference of fourth order errs by h⁴·f⁽⁵⁾/30 and by 1e-16·f/h: with h = 1e-4, f about 4 and fifth
 // derivatives up to 1e7 (norms divide by 0.2, the size of the values) that is 4e-11.

@@ -227,6 +227,7 @@ TEST_F(TrainerTest, AGradientThatIsNotFiniteIsFoundInWhateverMicrobatchItIs) {
   const auto before = values(trainer);
   expect_named(trainer.step(given), "step 1: the gradient norm is ", "first not finite in head.linear backward");
   EXPECT_EQ(values(trainer), before);
+  for (const parallel::Parameter* p : trainer.parameters().all()) EXPECT_FALSE(p->has_gradient()) << p->name();
 }
 
 TEST_F(TrainerTest, RefusesMicrobatchesThatLeaveARemainder) {
