@@ -10,6 +10,8 @@
 #include <algorithm>
 #include <chrono>
 #include <fstream>
+#include <iterator>
+#include <sstream>
 #include <utility>
 
 #include "runtime/base/check.h"
@@ -118,6 +120,17 @@ bool RunningProgram::wait_for_output(const std::string& text) {
 void RunningProgram::send(int signal) {
   ::kill(process_, signal);
   wait_until([&] { return !is_pending(process_, signal); });
+}
+
+double RunningProgram::cpu_seconds() const {
+  std::ifstream file("/proc/" + std::to_string(process_) + "/stat");
+  std::string stat((std::istreambuf_iterator<char>(file)), {});
+  std::istringstream fields(stat.substr(std::min(stat.size(), stat.rfind(')') + 1)));  // from the third on
+  std::string skipped;
+  for (int field = 3; field < 14; ++field) fields >> skipped;
+  double user = 0, system = 0;
+  fields >> user >> system;
+  return (user + system) / static_cast<double>(::sysconf(_SC_CLK_TCK));
 }
 
 Outcome RunningProgram::wait() {

@@ -42,6 +42,8 @@ class RunningProgram {
   void send(int signal);
   // Until it ends.
   Outcome wait();
+  // What it has computed so far, all threads together.
+  double cpu_seconds() const;
 
   const std::string& out() const { return outcome_.out; }
   const std::string& err() const { return outcome_.err; }
