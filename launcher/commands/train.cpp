@@ -63,12 +63,12 @@ class TerminalView final : public train::RunObserver {
     say("run        {} steps of {} sequences × {} tokens, in {}", t.steps, t.global_batch, t.sequence_length,
         start.out);
     if (start.first_step > 1) say("resumed    after step {}", start.first_step - 1);
+    tokens_per_step_ = t.global_batch * t.sequence_length;
     progress_ = std::make_unique<TrainingProgress>(clock_, ProgressOutput::to_stderr(), start.first_step - 1, t.steps);
   }
 
   void stepped(const train::MetricsLine& line, int64_t) override {
-    const int64_t tokens = line.tokens / line.step;
-    progress_->update(line.step, line.loss, tokens, line.mfu);
+    progress_->update(line.step, line.loss, tokens_per_step_, line.mfu);
   }
 
   void validated(const train::MetricsLine& line) override {
@@ -108,6 +108,7 @@ class TerminalView final : public train::RunObserver {
   const bool terminal_ = isatty(STDERR_FILENO) != 0;
   std::unique_ptr<ByteProgress> bytes_;
   int64_t bytes_done_ = 0, bytes_total_ = 0;
+  int64_t tokens_per_step_ = 0;
   std::unique_ptr<TrainingProgress> progress_;
 };
 
