@@ -45,6 +45,7 @@ class TerminalView final : public train::RunObserver {
       if (done >= total) return;  // too short to show
       bytes_ = std::make_unique<ByteProgress>(clock_, ProgressOutput::to_stderr(), "tokenizing", total);
       bytes_total_ = total;
+      return;  // no time has passed yet: the next call tells a speed
     }
     bytes_->advance(done - bytes_done_);
     bytes_done_ = done;

@@ -7,6 +7,8 @@
 #include <functional>
 #include <utility>
 
+#include "runtime/base/edit_distance.h"
+
 namespace troupe::parallel {
 namespace {
 
@@ -86,19 +88,6 @@ const std::vector<Preset>& presets() {
       {"qwen3-0.6b", qwen3_0_6b},
   };
   return table;
-}
-
-size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = std::exchange(row[0], i);
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t replace = diagonal + (a[i - 1] != b[j - 1]);
-      diagonal = std::exchange(row[j], std::min({row[j] + 1, row[j - 1] + 1, replace}));
-    }
-  }
-  return row[b.size()];
 }
 
 // The divisors of `n` next to `size` on either side of it.
