@@ -1,4 +1,4 @@
-// The CPU's groups of kernels, one function per file of this folder; kernels.cpp joins them.
+// The CPU's groups of kernels, one function per file of this folder; cpu_device.cpp joins them.
 #pragma once
 #include "kernels/ops/kernels.h"
 

@@ -3,16 +3,16 @@
 #include <cstdio>
 
 #include "kernels/cpu/peak.h"
-#include "launcher/bench/attention.h"
 #include "launcher/commands/bench.h"
 #include "launcher/commands/common.h"
+#include "launcher/commands/measure_attention.h"
 #include "runtime/base/json.h"
 
 namespace troupe::launcher {
 namespace {
 
 struct Request {
-  bench::AttentionCase one;
+  AttentionCase one;
   int threads = 0;
   bool json = false;
 };
@@ -25,10 +25,10 @@ Status bench_attention(const Request& r) {
   for (kernels::DType dtype : {kernels::DType::f32, kernels::DType::bf16}) {
     const double peak = kernels::cpu::measure_fma_peak(device->threads(), dtype) * 1e-9;
     for (int64_t tokens : {int64_t{64}, int64_t{256}, int64_t{1024}}) {
-      bench::AttentionCase what = r.one;
+      AttentionCase what = r.one;
       what.dtype = dtype;
       what.tokens = tokens;
-      const bench::AttentionSpeed speed = bench::measure_attention(*device, what);
+      const AttentionSpeed speed = measure_attention(*device, what);
       if (r.json) {
         JsonWriter out;
         out.begin_object()

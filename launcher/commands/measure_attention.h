@@ -3,7 +3,7 @@
 #include "kernels/tensor/device.h"
 #include "kernels/tensor/dtype.h"
 
-namespace troupe::bench {
+namespace troupe::launcher {
 
 struct AttentionCase {
   int64_t batch = 4, tokens = 1024;  // query rows of each sequence
@@ -30,4 +30,4 @@ struct AttentionSpeed {
 // Runs on all threads of `device`. The backward time is that of the kernel alone. Blocks.
 AttentionSpeed measure_attention(kernels::Device& device, const AttentionCase& what);
 
-}  // namespace troupe::bench
+}  // namespace troupe::launcher

@@ -1,4 +1,4 @@
-#include "launcher/bench/attention.h"
+#include "launcher/commands/measure_attention.h"
 
 #include <chrono>
 #include <ctime>
@@ -7,7 +7,7 @@
 
 #include "kernels/ops/kernels.h"
 
-namespace troupe::bench {
+namespace troupe::launcher {
 namespace {
 
 using kernels::AttentionOptions;
@@ -76,4 +76,4 @@ AttentionSpeed measure_attention(Device& device, const AttentionCase& what) {
   return speed;
 }
 
-}  // namespace troupe::bench
+}  // namespace troupe::launcher
