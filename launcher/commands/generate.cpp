@@ -51,9 +51,14 @@ Status generate(const Request& request) {
   const SteadyClock clock;
   const StopSignals signals;
   const serve::Generator generator(model, **tokenizer, clock);
-  if (!request.json) fmt::print("{}", request.prompt);
+  bool begun = request.json;  // the prompt is shown once it is known to be one
+  const auto begin = [&] {
+    if (!begun) fmt::print("{}", request.prompt);
+    begun = true;
+  };
   const serve::GenerateReport report =
       TROUPE_TRY(generator.generate(request.prompt, request.options, [&](std::string_view piece) {
+        begin();
         if (!request.json) {
           std::fwrite(piece.data(), 1, piece.size(), stdout);
           std::fflush(stdout);
@@ -76,6 +81,7 @@ Status generate(const Request& request) {
         .end_object();
     fmt::print("{}\n", out.text());
   } else {
+    begin();
     fmt::print("\n");
     std::fflush(stdout);
     if (!request.quiet) {
