@@ -144,20 +144,25 @@ void backward_fast(Device& device, DType dtype, AttentionJob& job) {
   });
 }
 
+void set_statistics(AttentionJob& job, const AttentionStatistics& statistics) {
+  job.lse = statistics.lse.raw();
+  job.o_low = statistics.o_low.defined() ? statistics.o_low.data<uint8_t>() : nullptr;
+}
+
 void forward(Device& device, const Tensor& q, const Tensor& k, const Tensor& v, const AttentionOptions& options,
-             Tensor& o, Tensor* lse) {
+             Tensor& o, AttentionStatistics* statistics) {
   AttentionJob job = make_attention_job(q, k, v, options);
   job.o = o.raw();
-  job.lse = lse ? lse->raw() : nullptr;
+  if (statistics) set_statistics(job, *statistics);
   if (q.dtype() == DType::f64) attention_forward_reference(device, q.dtype(), job);
   else forward_fast(device, q.dtype(), job);
 }
 
-void backward(Device& device, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& o, const Tensor& lse,
-              const Tensor& d_o, const AttentionOptions& options, Tensor* dq, Tensor* dk, Tensor* dv) {
+void backward(Device& device, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& o,
+              const AttentionStatistics& statistics, const Tensor& d_o, const AttentionOptions& options, Tensor* dq, Tensor* dk, Tensor* dv) {
   AttentionJob job = make_attention_job(q, k, v, options);
   job.o = o.raw();
-  job.lse = lse.raw();
+  set_statistics(job, statistics);
   job.d_o = d_o.raw();
   job.dq = dq ? dq->raw() : nullptr;
   job.dk = dk ? dk->raw() : nullptr;

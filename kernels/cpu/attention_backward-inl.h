@@ -82,8 +82,9 @@ struct Backward : Layout<T, Math> {
     for (int64_t i = 0; i < count; ++i) {
       const float lse = static_cast<const float*>(job.lse)[job.lse_at(b, head, row + i)];
       if (lse != -kInfinity) out.lse2[i] = lse * kLog2E;
-      out.delta[i] = dot(static_cast<const T*>(job.o) + job.row_at(b, head, row + i),
-                         static_cast<const T*>(job.d_o) + job.row_at(b, head, row + i), job.d);
+      const int64_t at = job.row_at(b, head, row + i);
+      out.delta[i] = dot(static_cast<const T*>(job.o) + at, job.o_low ? job.o_low + at : nullptr,
+                         static_cast<const T*>(job.d_o) + at, job.d);
     }
   }
   static HWY_INLINE Vector element_vector(const float* from) { return hn::LoadU(D(), from); }
@@ -91,13 +92,17 @@ struct Backward : Layout<T, Math> {
     const hn::Rebind<hwy::bfloat16_t, D> half;
     return hn::PromoteTo(D(), hn::LoadU(half, reinterpret_cast<const hwy::bfloat16_t*>(from)));
   }
-  static float dot(const T* a, const T* b, int64_t count) {
+  // a · b, where a's elements may have more bits.
+  static float dot(const T* a, const uint8_t* a_low, const T* b, int64_t count) {
     const D d;
     Vector sums = hn::Zero(d);
     int64_t c = 0;
-    for (; c + kLanes <= count; c += kLanes) sums = hn::MulAdd(element_vector(a + c), element_vector(b + c), sums);
+    for (; c + kLanes <= count; c += kLanes) {
+      const Vector left = a_low ? load_with_low(a + c, a_low + c) : element_vector(a + c);
+      sums = hn::MulAdd(left, element_vector(b + c), sums);
+    }
     float sum = hn::GetLane(hn::SumOfLanes(d, sums));
-    for (; c < count; ++c) sum += static_cast<float>(a[c]) * static_cast<float>(b[c]);
+    for (; c < count; ++c) sum += (a_low ? with_low(a[c], a_low[c]) : static_cast<float>(a[c])) * static_cast<float>(b[c]);
     return sum;
   }
 
@@ -206,14 +211,14 @@ struct Backward : Layout<T, Math> {
         }
       }
       if (part.dq) {
-        Base::scatter(job, tile.dq, factor, tile.zeros, tile.rows, job.dq, part.b, part.head, row, count);
+        Base::scatter(job, tile.dq, factor, tile.zeros, tile.rows, job.dq, nullptr, part.b, part.head, row, count);
       }
     }
     if (!part.dk_dv) return;
     for (int64_t j = part.key_begin; j < part.key_end; ++j) {
       const int64_t at = job.key_at(part.b, part.head, j), from = (j - part.key_begin) * ld;
-      if (job.dk) Base::finish_row(job, tile.dk + from, factor[0], static_cast<T*>(job.dk) + at);
-      if (job.dv) Base::finish_row(job, tile.dv + from, 1, static_cast<T*>(job.dv) + at);
+      if (job.dk) Base::finish_row(job, tile.dk + from, factor[0], static_cast<T*>(job.dk) + at, nullptr);
+      if (job.dv) Base::finish_row(job, tile.dv + from, 1, static_cast<T*>(job.dv) + at, nullptr);
     }
   }
 };

@@ -157,7 +157,7 @@ struct Forward : Layout<T, Math> {
     }
     finish(state.maximum, state.sum, count);
     if (job.lse) store_lse(job, b, head, row, count, state.maximum);
-    Base::scatter(job, tile.o, state.sum, tile.zeros, tile.rows, job.o, b, head, row, count);
+    Base::scatter(job, tile.o, state.sum, tile.zeros, tile.rows, job.o, job.o_low, b, head, row, count);
   }
 
   // sum → 1 / sum and maximum → ln(Σ exp), or 0 and -inf for a row that sees no key.
@@ -266,7 +266,8 @@ struct Forward : Layout<T, Math> {
     finish(maximum, sum, count);
     if (job.lse) store_lse(job, b, head, row, count, maximum);
     for (int64_t i = 0; i < count; ++i) {
-      Base::finish_row(job, few.o + i * ld, sum[i], static_cast<T*>(job.o) + job.row_at(b, head, row + i));
+      const int64_t at = job.row_at(b, head, row + i);
+      Base::finish_row(job, few.o + i * ld, sum[i], static_cast<T*>(job.o) + at, job.o_low ? job.o_low + at : nullptr);
     }
   }
 

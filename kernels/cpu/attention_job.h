@@ -20,7 +20,8 @@ struct AttentionJob {
   const int32_t* first_visible;  // [B, T] or null
   const void *q, *k, *v;
   void* o;
-  void* lse;  // null: not wanted
+  void* lse;       // null: not wanted
+  uint8_t* o_low;  // null: not wanted, or not bf16
   // Backward only; a gradient that is not wanted is null.
   const void* d_o;
   void *dq, *dk, *dv;

@@ -209,9 +209,9 @@ struct Layout {
     }
   }
 
-  // to rows [row, row + count) ← columns of `transposed` [d][kTileRows] times factor[i].
+  // to (and low, unless null) rows [row, row + count) ← columns of `transposed` [d][kTileRows] times factor[i].
   static void scatter(const AttentionJob& job, const float* transposed, const float* factor, const float* zeros,
-                      float* rows, void* to, int64_t b, int64_t head, int64_t row, int64_t count) {
+                      float* rows, void* to, uint8_t* low, int64_t b, int64_t head, int64_t row, int64_t count) {
     const int64_t ld = padded(job);
     for (int64_t c = 0; c < ld; c += kLanes) {
       const float* columns[kLanes];
@@ -219,16 +219,22 @@ struct Layout {
       transpose(columns, 1, round_up(count, 4), rows + c, ld);
     }
     for (int64_t i = 0; i < count; ++i) {
-      finish_row(job, rows + i * ld, factor[i], static_cast<T*>(to) + job.row_at(b, head, row + i));
+      const int64_t at = job.row_at(b, head, row + i);
+      finish_row(job, rows + i * ld, factor[i], static_cast<T*>(to) + at, low ? low + at : nullptr);
     }
   }
-  static void finish_row(const AttentionJob& job, const float* row, float factor, T* to) {
+  static void finish_row(const AttentionJob& job, const float* row, float factor, T* to, uint8_t* low) {
     const D d;
     int64_t c = 0;
     for (; c + kLanes <= job.d; c += kLanes) {
-      store_elements(hn::Mul(hn::LoadU(d, row + c), hn::Set(d, factor)), to + c);
+      const Vector value = hn::Mul(hn::LoadU(d, row + c), hn::Set(d, factor));
+      store_elements(value, to + c);
+      if (low) store_low(value, to + c, low + c);
     }
-    for (; c < job.d; ++c) to[c] = T(row[c] * factor);
+    for (; c < job.d; ++c) {
+      to[c] = T(row[c] * factor);
+      if (low) low[c] = low_bits(row[c] * factor, to[c]);
+    }
   }
 };
 

@@ -13,6 +13,8 @@
 #include <hwy/contrib/math/math-inl.h>
 #include <hwy/highway.h>
 
+#include <algorithm>
+#include <bit>
 #include <cstdint>
 #include <cstring>
 
@@ -209,6 +211,39 @@ HWY_INLINE void store_elements(Vector from, bf16* to) {
   const auto chosen = hn::IfThenElse(hn::RebindMask(u32, hn::Eq(from, from)), rounded, quiet);
   hn::StoreU(hn::DemoteTo(u16, hn::BitCast(i32, hn::ShiftRight<16>(chosen))), u16, reinterpret_cast<uint16_t*>(to));
 }
+
+// The eight bits of a value behind those that bf16 holds of it: how far its word lies from the bf16's, in
+// steps of 256, counted from -0x8000. Read back, a value has 16 bits of mantissa. f32 needs none.
+inline uint8_t low_bits(float value, bf16 stored) {
+  const uint32_t distance = std::bit_cast<uint32_t>(value) - (static_cast<uint32_t>(stored.bits) << 16) + 0x8000;
+  return static_cast<uint8_t>(std::min<uint32_t>(distance >> 8, 255));
+}
+inline float with_low(bf16 stored, uint8_t low) {
+  const uint32_t distance = (static_cast<uint32_t>(low) << 8) + 0x80 - 0x8000;
+  return std::bit_cast<float>((static_cast<uint32_t>(stored.bits) << 16) + distance);
+}
+inline uint8_t low_bits(float, float) { return 0; }
+inline float with_low(float stored, uint8_t) { return stored; }
+
+HWY_INLINE void store_low(Vector value, const bf16* stored, uint8_t* to) {
+  const hn::RebindToUnsigned<D> u32;
+  const hn::RebindToSigned<D> i32;
+  const hn::Rebind<uint16_t, D> u16;
+  const hn::Rebind<uint8_t, D> u8;
+  const auto high = hn::ShiftLeft<16>(hn::PromoteTo(u32, hn::LoadU(u16, reinterpret_cast<const uint16_t*>(stored))));
+  const auto distance = hn::Add(hn::Sub(hn::BitCast(u32, value), high), hn::Set(u32, 0x8000));
+  hn::StoreU(hn::DemoteTo(u8, hn::BitCast(i32, hn::ShiftRight<8>(distance))), u8, to);  // saturates
+}
+HWY_INLINE Vector load_with_low(const bf16* stored, const uint8_t* low) {
+  const hn::RebindToUnsigned<D> u32;
+  const hn::Rebind<uint16_t, D> u16;
+  const hn::Rebind<uint8_t, D> u8;
+  const auto high = hn::ShiftLeft<16>(hn::PromoteTo(u32, hn::LoadU(u16, reinterpret_cast<const uint16_t*>(stored))));
+  const auto distance = hn::ShiftLeft<8>(hn::PromoteTo(u32, hn::LoadU(u8, low)));
+  return hn::BitCast(D(), hn::Add(hn::Add(high, distance), hn::Set(u32, 0x80u - 0x8000u)));
+}
+HWY_INLINE void store_low(Vector, const float*, uint8_t*) {}
+HWY_INLINE Vector load_with_low(const float* stored, const uint8_t*) { return hn::LoadU(D(), stored); }
 
 }  // namespace
 }  // namespace HWY_NAMESPACE

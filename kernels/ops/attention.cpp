@@ -36,6 +36,14 @@ void check_arguments(const Tensor& q, const Tensor& k, const Tensor& v, const At
 
 }  // namespace
 
+AttentionStatistics AttentionStatistics::empty(Device& device, const Tensor& q, const Tensor& k) {
+  AttentionStatistics result;
+  const Shape rows{q.dim(0), k.dim(2), q.dim(1), q.dim(2) / k.dim(2)};
+  result.lse = Tensor::empty(device, accumulator_of(q.dtype()), rows);
+  if (q.dtype() == DType::bf16) result.o_low = Tensor::empty(device, DType::u8, q.shape());
+  return result;
+}
+
 Value attention(Tape& tape, const Value& q, const Value& k, const Value& v, const AttentionOptions& options) {
   check_arguments(q.tensor(), k.tensor(), v.tensor(), options);
   Device& device = tape.device();
@@ -47,18 +55,17 @@ Value attention(Tape& tape, const Value& q, const Value& k, const Value& v, cons
     device.kernels().attention.forward(device, query, key, value, options, o, nullptr);
     return tape.record("attention", std::move(o), {q, k, v}, {});
   }
-  const Shape rows{query.dim(0), key.dim(2), query.dim(1), query.dim(2) / key.dim(2)};
-  Tensor lse = Tensor::empty(device, accumulator_of(query.dtype()), rows);
-  device.kernels().attention.forward(device, query, key, value, options, o, &lse);
-  return tape.record("attention", o, {q, k, v}, [query, key, value, o, lse, options](Backward& back) {
+  AttentionStatistics statistics = AttentionStatistics::empty(device, query, key);
+  device.kernels().attention.forward(device, query, key, value, options, o, &statistics);
+  return tape.record("attention", o, {q, k, v}, [query, key, value, o, statistics, options](Backward& back) {
     Tensor dq, dk, dv;
     if (back.wants(0)) dq = Tensor::empty(back.device(), query.dtype(), query.shape());
     if (back.wants(1)) dk = Tensor::empty(back.device(), key.dtype(), key.shape());
     if (back.wants(2)) dv = Tensor::empty(back.device(), value.dtype(), value.shape());
     if (!dq.defined() && !dk.defined() && !dv.defined()) return;
     const auto wanted = [](Tensor& gradient) { return gradient.defined() ? &gradient : nullptr; };
-    back.device().kernels().attention.backward(back.device(), query, key, value, o, lse, back.output_gradient(),
-                                               options, wanted(dq), wanted(dk), wanted(dv));
+    back.device().kernels().attention.backward(back.device(), query, key, value, o, statistics,
+                                               back.output_gradient(), options, wanted(dq), wanted(dk), wanted(dv));
     if (dq.defined()) back.give(0, std::move(dq));
     if (dk.defined()) back.give(1, std::move(dk));
     if (dv.defined()) back.give(2, std::move(dv));

@@ -27,7 +27,7 @@ struct AttentionOptions {
 
 // q [B, T, H, d]; k, v [B, S, K, d] with K a divisor of H: query head h reads key head h / (H / K). All of
 // one dtype (f64, f32, bf16). Returns [B, T, H, d] of that dtype; scores and sums in f32 (f64 for f64).
-// A row that sees no key gives zeros. Keeps q, k, v, the output and one f32 a row and head for backward;
+// A row that sees no key gives zeros. Keeps q, k, v, the output and AttentionStatistics for backward;
 // keeps nothing and allocates no statistics if no input wants a gradient.
 // q, k and v must be finite in every row that is read: a hidden key's NaN is not hidden.
 Value attention(Tape&, const Value& q, const Value& k, const Value& v, const AttentionOptions& options = {});
@@ -36,15 +36,28 @@ Value attention(Tape&, const Value& q, const Value& k, const Value& v, const Att
 // backward (Dao et al. count the same). Reads the options' tensors on the host.
 int64_t visible_scores(const Tensor& q, const Tensor& k, const AttentionOptions& options);
 
+// What backward needs beside the operands and the output.
+struct AttentionStatistics {
+  // [B, K, T, H/K] in accumulator_of(dtype): the natural logarithm of the sum of a row's exponentials,
+  // -inf for a row that sees no key.
+  Tensor lse;
+  // u8 [B, T, H, d], for bf16 alone: the eight bits of each output behind those that bf16 holds. Backward
+  // subtracts rowsum(d_o ∘ o) from every score's gradient; with o rounded to bf16 those would not sum to zero
+  // over a row, as softmax has it, and the gradient of a key bias (zero in theory) would be three times as far off.
+  Tensor o_low;
+
+  static AttentionStatistics empty(Device&, const Tensor& q, const Tensor& k);
+};
+
 struct AttentionKernels {
-  // Writes o [B, T, H, d] and, unless null, lse [B, K, T, H/K] in accumulator_of(dtype): the natural
-  // logarithm of the sum of a row's exponentials, -inf for a row that sees no key.
+  // Writes o [B, T, H, d] and, unless null, the statistics.
   void (*forward)(Device&, const Tensor& q, const Tensor& k, const Tensor& v, const AttentionOptions&, Tensor& o,
-                  Tensor* lse);
+                  AttentionStatistics*);
   // Writes (=) the gradients that are not null, of the shapes of q, k and v. The same bits for any
   // number of threads.
-  void (*backward)(Device&, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& o, const Tensor& lse,
-                   const Tensor& d_o, const AttentionOptions&, Tensor* dq, Tensor* dk, Tensor* dv);
+  void (*backward)(Device&, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& o,
+                   const AttentionStatistics&, const Tensor& d_o, const AttentionOptions&, Tensor* dq, Tensor* dk,
+                   Tensor* dv);
 };
 
 }  // namespace troupe::kernels

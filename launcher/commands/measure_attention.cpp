@@ -58,8 +58,7 @@ AttentionSpeed measure_attention(Device& device, const AttentionCase& what) {
   AttentionOptions options;
   options.causal = what.causal;
   options.query_offset = what.cached;
-  const DType statistics = accumulator_of(what.dtype);
-  Tensor lse = Tensor::empty(device, statistics, {what.batch, what.kv_heads, what.tokens, what.heads / what.kv_heads});
+  kernels::AttentionStatistics statistics = kernels::AttentionStatistics::empty(device, q, k);
   Tensor o = Tensor::empty(device, what.dtype, query), dq = Tensor::empty(device, what.dtype, query);
   Tensor dk = Tensor::empty(device, what.dtype, key), dv = Tensor::empty(device, what.dtype, key);
   const kernels::AttentionKernels& attention = device.kernels().attention;
@@ -70,9 +69,9 @@ AttentionSpeed measure_attention(Device& device, const AttentionCase& what) {
   speed.backward_flop = 10 * static_cast<double>(what.width) * scores;
   speed.key_value_bytes = static_cast<double>(k.bytes() + v.bytes());
   best_of(what.seconds, speed.forward_seconds, speed.forward_cpu_seconds,
-          [&] { attention.forward(device, q, k, v, options, o, &lse); });
+          [&] { attention.forward(device, q, k, v, options, o, &statistics); });
   best_of(what.seconds, speed.backward_seconds, speed.backward_cpu_seconds,
-          [&] { attention.backward(device, q, k, v, o, lse, d_o, options, &dq, &dk, &dv); });
+          [&] { attention.backward(device, q, k, v, o, statistics, d_o, options, &dq, &dk, &dv); });
   return speed;
 }
 

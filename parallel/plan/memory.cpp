@@ -22,6 +22,7 @@ PerToken per_token(const DecoderConfig& m, Numerics numerics) {
   PerToken bytes{};
   bytes.residual = r * m.width;
   bytes.attention = c * m.width + statistics + c * (2 * q + 2 * k) + a * m.heads;
+  if (numerics.compute == kernels::DType::bf16) bytes.attention += q;
   // Per-head norms keep what they read, and one statistic a head.
   if (m.qk_norm) bytes.attention += c * (q + k) + a * (m.heads + m.kv_heads);
   bytes.feed_forward = c * m.width + statistics + c * m.hidden * (2 + gated);

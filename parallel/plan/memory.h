@@ -12,12 +12,13 @@
 //   block = 2 r D                   the residual stream before both norms
 //         + 2 c D + norm statistics what attention and the feed-forward read
 //         + c (2 q + 2 k) + 4 H     queries, keys, values, attention's output; one logsumexp a head
+//         + q (in bf16)             the output's eight bits behind bf16's
 //         + c F (3 if gated else 2) pre-activations and their product
 //   head  = r D + c D + statistics  final norm
 //   loss  = c V + c D + 12          logits, which become their own gradient; the gradient of the head's input
 //   backward = what the last block holds beside what it saved when it runs backward: r D + c D + c F
 //
-// Recomputing attention drops its share of a block but the residual stream (c D + c (2 q + 2 k) + 4 H), and
+// Recomputing attention drops its share of a block but the residual stream (c D + c (2 q + 2 k) + 4 H, + q in bf16), and
 // holds it again when the feed-forward's is gone. Recomputing blocks leaves r D of each; one whole block is
 // added to `backward` while it is run again.
 #pragma once

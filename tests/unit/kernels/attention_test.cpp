@@ -131,10 +131,10 @@ TEST(Attention, RowThatSeesNoKeyGivesZerosAndTakesNoGradient) {
     c.first = {0, 2, 0};
     const Shape shape{1, 3, 1, 4};
     const auto random = [&](uint64_t seed) { return tensor_of(*device, dtype, random_values(12, seed), shape); };
-    Tensor lse = Tensor::empty(*device, accumulator_of(dtype), {1, 1, 3, 1});
     Tensor o = Tensor::empty(*device, dtype, shape);
-    device->kernels().attention.forward(*device, random(1), random(2), random(3), c.options(*device), o, &lse);
-    EXPECT_EQ(lse.to_host<double>()[1], -std::numeric_limits<double>::infinity());
+    AttentionStatistics statistics = AttentionStatistics::empty(*device, random(1), random(2));
+    device->kernels().attention.forward(*device, random(1), random(2), random(3), c.options(*device), o, &statistics);
+    EXPECT_EQ(statistics.lse.to_host<double>()[1], -std::numeric_limits<double>::infinity());
     const Results got = run(*device, c, random(1), random(2), random(3), random(4));
     for (const Tensor* tensor : {&got.o, &got.dq, &got.dk, &got.dv}) {
       EXPECT_THAT(tensor->to_host<double>(), testing::Each(testing::Truly([](double x) { return std::isfinite(x); })));
