@@ -159,7 +159,8 @@ void forward(Device& device, const Tensor& q, const Tensor& k, const Tensor& v, 
 }
 
 void backward(Device& device, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& o,
-              const AttentionStatistics& statistics, const Tensor& d_o, const AttentionOptions& options, Tensor* dq, Tensor* dk, Tensor* dv) {
+              const AttentionStatistics& statistics, const Tensor& d_o, const AttentionOptions& options, Tensor* dq,
+              Tensor* dk, Tensor* dv) {
   AttentionJob job = make_attention_job(q, k, v, options);
   job.o = o.raw();
   set_statistics(job, statistics);

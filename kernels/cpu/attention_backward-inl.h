@@ -102,7 +102,8 @@ struct Backward : Layout<T, Math> {
       sums = hn::MulAdd(left, element_vector(b + c), sums);
     }
     float sum = hn::GetLane(hn::SumOfLanes(d, sums));
-    for (; c < count; ++c) sum += (a_low ? with_low(a[c], a_low[c]) : static_cast<float>(a[c])) * static_cast<float>(b[c]);
+    for (; c < count; ++c)
+      sum += (a_low ? with_low(a[c], a_low[c]) : static_cast<float>(a[c])) * static_cast<float>(b[c]);
     return sum;
   }
 

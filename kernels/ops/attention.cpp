@@ -64,8 +64,8 @@ Value attention(Tape& tape, const Value& q, const Value& k, const Value& v, cons
     if (back.wants(2)) dv = Tensor::empty(back.device(), value.dtype(), value.shape());
     if (!dq.defined() && !dk.defined() && !dv.defined()) return;
     const auto wanted = [](Tensor& gradient) { return gradient.defined() ? &gradient : nullptr; };
-    back.device().kernels().attention.backward(back.device(), query, key, value, o, statistics,
-                                               back.output_gradient(), options, wanted(dq), wanted(dk), wanted(dv));
+    back.device().kernels().attention.backward(back.device(), query, key, value, o, statistics, back.output_gradient(),
+                                               options, wanted(dq), wanted(dk), wanted(dv));
     if (dq.defined()) back.give(0, std::move(dq));
     if (dk.defined()) back.give(1, std::move(dk));
     if (dv.defined()) back.give(2, std::move(dv));

@@ -18,9 +18,9 @@
 //   loss  = c V + c D + 12          logits, which become their own gradient; the gradient of the head's input
 //   backward = what the last block holds beside what it saved when it runs backward: r D + c D + c F
 //
-// Recomputing attention drops its share of a block but the residual stream (c D + c (2 q + 2 k) + 4 H, + q in bf16), and
-// holds it again when the feed-forward's is gone. Recomputing blocks leaves r D of each; one whole block is
-// added to `backward` while it is run again.
+// Recomputing attention drops its share of a block but the residual stream (c D + c (2 q + 2 k) + 4 H, + q in bf16),
+// and holds it again when the feed-forward's is gone. Recomputing blocks leaves r D of each; one whole block is added
+// to `backward` while it is run again.
 #pragma once
 #include <cstdint>
 
