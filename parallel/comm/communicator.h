@@ -1,0 +1,115 @@
+// Collective communication of tensors between the ranks of one group. Every rank calls the same operations
+// in the same order; a backend moves the bytes. Sums are taken in the order of ranks, bf16 in f32 and rounded
+// once: all ranks get the same bits, from every backend, whatever the number of hosts or the size of pieces.
+#pragma once
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernels/tensor/tensor.h"
+
+namespace troupe::parallel {
+
+enum class Reduction : uint8_t { sum, maximum };
+
+// The group is of no use any more: a rank aborted it, died, or did not come in time. The message is the first
+// cause, with the operation that waited for it. Thrown by every operation of the group from then on.
+class CommunicationError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+// An operation under way. Its tensors must not be read, written or freed before wait() returns.
+class Pending {
+ public:
+  class Operation;  // a backend's
+
+  Pending() = default;  // done
+  explicit Pending(std::shared_ptr<Operation> operation) : operation_(std::move(operation)) {}
+
+  // Blocks until the operation is complete on this rank. Throws CommunicationError.
+  void wait();
+  bool done() const;
+
+ private:
+  std::shared_ptr<Operation> operation_;
+};
+
+struct CommunicatorOptions {
+  std::chrono::milliseconds deadline{300'000};  // of one wait; then the group is aborted, naming who did not come
+};
+
+// One rank's end of a group. Used by one thread at a time (abort() by any). Operations started on a group are
+// carried out in the order they were started, beside each other where the backend can.
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+  Communicator(const Communicator&) = delete;
+  Communicator& operator=(const Communicator&) = delete;
+
+  int rank() const { return rank_; }
+  int size() const { return size_; }
+  // "data", "world": stands in messages and traces.
+  const std::string& name() const { return name_; }
+
+  // Shapes, dtypes (f64, f32, bf16, i64, i32; moves also u8) and ranks are checked here, once for all backends.
+
+  // x ← the reduction of every rank's x.
+  Pending all_reduce(const kernels::Tensor& x, Reduction = Reduction::sum);
+  // out [n] ← piece rank() of the reduction of every rank's in [size() · n]. May not overlap.
+  Pending reduce_scatter(const kernels::Tensor& in, const kernels::Tensor& out, Reduction = Reduction::sum);
+  // out [size() · n] ← every rank's in [n], in the order of ranks. in may be out's own piece.
+  Pending all_gather(const kernels::Tensor& in, const kernels::Tensor& out);
+  // Piece r of in goes to rank r; out's piece r came from rank r.
+  Pending all_to_all(const kernels::Tensor& in, const kernels::Tensor& out);
+  // The same with send_rows[r] rows (of dimension 0) for rank r and receive_rows[r] from it. Zero is normal.
+  Pending all_to_all_v(const kernels::Tensor& in, std::span<const int64_t> send_rows, const kernels::Tensor& out,
+                       std::span<const int64_t> receive_rows);
+  // x of every rank ← root's x.
+  Pending broadcast(const kernels::Tensor& x, int root);
+  // Point to point, matched by (from, to, tag) in order.
+  Pending send(const kernels::Tensor& x, int to, int tag = 0);
+  Pending receive(const kernels::Tensor& x, int from, int tag = 0);
+  void barrier();
+
+  // The ranks that give the same color, ordered by key, then by rank: a group of their own. Called by all.
+  // Aborting a group aborts the groups split from it, and the group it came from.
+  virtual std::unique_ptr<Communicator> split(int color, int key, std::string name) = 0;
+
+  // Wakes every waiter of the group on every rank, now and later, with CommunicationError(reason). The first
+  // reason stands. Never blocks, never throws.
+  virtual void abort(std::string_view reason) noexcept = 0;
+
+ protected:
+  Communicator(int rank, int size, std::string name) : rank_(rank), size_(size), name_(std::move(name)) {}
+
+  virtual Pending start_all_reduce(const kernels::Tensor& x, Reduction) = 0;
+  virtual Pending start_reduce_scatter(const kernels::Tensor& in, const kernels::Tensor& out, Reduction) = 0;
+  virtual Pending start_all_gather(const kernels::Tensor& in, const kernels::Tensor& out) = 0;
+  // Row counts are the same for all ranks in all_to_all; both come here.
+  virtual Pending start_all_to_all(const kernels::Tensor& in, std::span<const int64_t> send_rows,
+                                   const kernels::Tensor& out, std::span<const int64_t> receive_rows) = 0;
+  virtual Pending start_broadcast(const kernels::Tensor& x, int root) = 0;
+  virtual Pending start_send(const kernels::Tensor& x, int to, int tag) = 0;
+  virtual Pending start_receive(const kernels::Tensor& x, int from, int tag) = 0;
+  virtual void start_barrier() = 0;
+
+ private:
+  int rank_, size_;
+  std::string name_;
+};
+
+// A group of one: nothing moves.
+std::unique_ptr<Communicator> make_self_communicator(std::string name = "self");
+
+// A group of `size` ranks that are threads of this process; element r belongs to rank r. Each may be used by
+// one thread, and may outlive the others.
+std::vector<std::unique_ptr<Communicator>> make_thread_communicators(int size, std::string name = "world",
+                                                                     CommunicatorOptions = {});
+
+}  // namespace troupe::parallel

@@ -1,0 +1,55 @@
+// One thread's loop: what actors, links and timers run on. The real one (thread_loop.h) waits on the operating
+// system; the simulated one (simulator.h) jumps from event to event in virtual time, so the same code runs under
+// both. Code on a loop never blocks.
+#pragma once
+#include <chrono>
+#include <functional>
+#include <memory>
+
+#include "runtime/base/clock.h"
+
+namespace troupe::actor {
+
+// Work without an allocation: its owner keeps it alive until it has run.
+class Job {
+ public:
+  virtual void run() noexcept = 0;
+
+ protected:
+  ~Job() = default;
+
+ private:
+  friend class JobQueue;
+  Job* next_ = nullptr;
+};
+
+// Cancels its callback when destroyed, unless it has run. Loop thread only.
+class Timer {
+ public:
+  class Entry;  // a loop's
+
+  Timer() = default;
+  explicit Timer(std::shared_ptr<Entry> entry) : entry_(std::move(entry)) {}
+  Timer(Timer&&) noexcept = default;
+  Timer& operator=(Timer&& other) noexcept;
+  ~Timer();
+  void cancel();
+
+ private:
+  std::shared_ptr<Entry> entry_;
+};
+
+class EventLoop {
+ public:
+  virtual ~EventLoop() = default;
+  virtual const Clock& clock() const = 0;
+  // True on the loop's own thread.
+  virtual bool runs_here() const = 0;
+  // Runs the job once, after those posted before it from the same thread. Any thread; wakes the loop.
+  virtual void post(Job& job) = 0;
+  virtual void post(std::function<void()> callback) = 0;
+  // Runs the callback when `delay` has passed, never inside this call. Loop thread only.
+  virtual Timer after(std::chrono::nanoseconds delay, std::function<void()> callback) = 0;
+};
+
+}  // namespace troupe::actor

@@ -1,0 +1,93 @@
+// Links between nodes. A node is one process's actors (in a simulation, one simulated process's). Backends:
+// inproc (moves the object), tcp, ucx; the simulator adds its own, which loses and delays on purpose. One
+// conformance suite holds for all (tests/unit/net/transport_conformance.h).
+#pragma once
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "runtime/actor/event_loop.h"
+#include "runtime/base/result.h"
+#include "runtime/wire/buffer.h"
+#include "runtime/wire/header.h"
+
+namespace troupe::net {
+
+// A message's content as bytes: one Cap'n Proto message (its segments, flat) and the buffers that travel beside it.
+struct Body {
+  std::vector<std::byte> words;
+  std::vector<wire::Buffer> buffers;
+};
+
+// A message's content as an object: turned into bytes only by a backend that must.
+class Payload {
+ public:
+  virtual ~Payload() = default;
+  virtual Body encode() const = 0;
+};
+
+// Either an object (always when sent; received from inproc) or its bytes (received from elsewhere).
+struct Parcel {
+  wire::Header header;
+  std::unique_ptr<Payload> payload;  // null: see body
+  Body body;
+};
+
+// Who is at the other end, as the handshake proved it.
+struct Peer {
+  uint64_t node = 0;  // unique for each start of a process: a restarted one is another node
+  std::string name;   // "head", "trainer-3"
+  std::string host;
+  int64_t pid = 0;
+  uint64_t generation = 0;
+};
+
+struct LinkOptions {
+  std::chrono::milliseconds heartbeat_every{200};
+  std::chrono::milliseconds silence_limit{5'000};  // nothing heard for so long: the link is cut
+  std::chrono::milliseconds handshake_deadline{5'000};
+  int64_t window = 1024;                        // messages under way to the peer, not yet taken by it
+  int64_t window_bytes = int64_t{64} << 20;     // of encoded bodies queued here
+  int64_t max_frame_bytes = int64_t{16} << 20;  // of a body without its buffers; a larger one closes the link
+  int64_t max_buffer_bytes = int64_t{16} << 30;
+};
+
+struct LinkEvents {
+  std::function<void(Parcel)> on_parcel;
+  std::function<void()> on_room;
+  // The first cause: "connection refused", "no sign of life for 5.0 s", what the peer said when it closed. Once;
+  // nothing follows.
+  std::function<void(Error)> on_closed;
+};
+
+// One end of an authenticated link. Parcels arrive in the order they were sent, at most once; those under way when
+// a link ends are lost. Loop thread only.
+class Link {
+ public:
+  virtual ~Link() = default;  // closes
+  virtual const Peer& peer() const = 0;
+  // REQUIRES: once, before anything else. What arrived earlier was kept.
+  virtual void start(LinkEvents events) = 0;
+  // False, and the parcel untouched, where the window is full: on_room follows. System parcels always go. After
+  // the link has closed, true: it is dropped, and on_closed has said or will say why.
+  virtual bool send(Parcel& parcel) = 0;
+  // The receiver has taken `count` parcels from on_parcel into a mailbox that has room again: the peer may send more.
+  virtual void release(int64_t count) = 0;
+  // Sends what is queued (for at most a second), then the reason. on_closed does not follow.
+  virtual void close(const Error& reason) = 0;
+};
+
+// A node's way to other nodes. Loop thread only.
+class Transport {
+ public:
+  virtual ~Transport() = default;
+  virtual std::string_view name() const = 0;  // "tcp"
+  // Accepts links until the transport is destroyed; returns the address that others give to connect(). Binds to
+  // loopback unless `address` says otherwise ("host:port"; port 0: any free one).
+  virtual Result<std::string> listen(const std::string& address,
+                                     std::function<void(std::unique_ptr<Link>)> accepted) = 0;
+  virtual void connect(const std::string& address, std::function<void(Result<std::unique_ptr<Link>>)> connected) = 0;
+};
+
+}  // namespace troupe::net
