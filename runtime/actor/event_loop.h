@@ -1,6 +1,6 @@
 // One thread's loop: what actors, links and timers run on. The real one (thread_loop.h) waits on the operating
-// system; the simulated one (simulator.h) jumps from event to event in virtual time, so the same code runs under
-// both. Code on a loop never blocks.
+// system; the simulated one (simulated_loop.h) jumps from event to event in virtual time, so the same code runs
+// under both. Code on a loop never blocks.
 #pragma once
 #include <chrono>
 #include <functional>
@@ -10,29 +10,38 @@
 
 namespace troupe::actor {
 
-// Work without an allocation: its owner keeps it alive until it has run.
+// Work without an allocation: its owner keeps it alive until it has run or was dropped. In one queue at a time.
 class Job {
  public:
   virtual void run() noexcept = 0;
+  // Called instead of run() where the loop is destroyed first: frees what run() would have freed.
+  virtual void drop() noexcept {}
 
  protected:
   ~Job() = default;
 
  private:
   friend class JobQueue;
+  friend class JobInbox;
   Job* next_ = nullptr;
 };
 
 // Cancels its callback when destroyed, unless it has run. Loop thread only.
 class Timer {
  public:
-  class Entry;  // a loop's
+  // What a loop keeps of it.
+  class Entry {
+   public:
+    virtual ~Entry() = default;
+    // The callback never runs, and what it holds is freed. Nothing where it has run.
+    virtual void cancel() = 0;
+  };
 
   Timer() = default;
   explicit Timer(std::shared_ptr<Entry> entry) : entry_(std::move(entry)) {}
   Timer(Timer&&) noexcept = default;
   Timer& operator=(Timer&& other) noexcept;
-  ~Timer();
+  ~Timer() { cancel(); }
   void cancel();
 
  private:
@@ -45,7 +54,8 @@ class EventLoop {
   virtual const Clock& clock() const = 0;
   // True on the loop's own thread.
   virtual bool runs_here() const = 0;
-  // Runs the job once, after those posted before it from the same thread. Any thread; wakes the loop.
+  // Runs the job once, after those posted before it from the same thread, never inside this call. Any thread;
+  // wakes the loop.
   virtual void post(Job& job) = 0;
   virtual void post(std::function<void()> callback) = 0;
   // Runs the callback when `delay` has passed, never inside this call. Loop thread only.
