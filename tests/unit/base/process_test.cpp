@@ -1,0 +1,80 @@
+#include "runtime/base/process.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "runtime/base/file.h"
+
+namespace troupe {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr int kLong = 20'000;  // ms; no test waits so long unless it fails
+
+TEST(ChildProcess, EndsWithItsExitCode) {
+  auto child = ChildProcess::start({.arguments = {"sh", "-c", "exit 7"}});
+  ASSERT_TRUE(child.ok()) << child.error().message();
+  const auto end = child->wait(kLong);
+  ASSERT_TRUE(end);
+  EXPECT_EQ(end->exit_code, 7);
+  EXPECT_EQ(end->signal, 0);
+  EXPECT_EQ(end->describe(), "exited with code 7");
+  EXPECT_EQ(child->poll()->exit_code, 7);  // asked again
+}
+
+TEST(ChildProcess, TellsWhichSignalKilledIt) {
+  auto child = ChildProcess::start({.arguments = {"sleep", "1000"}});
+  ASSERT_TRUE(child.ok());
+  EXPECT_FALSE(child->poll());
+  child->send(SIGKILL);
+  EXPECT_EQ(child->wait(kLong)->describe(), "was killed by SIGKILL");
+}
+
+TEST(ChildProcess, AProgramThatIsNotThereIsNamed) {
+  const auto child = ChildProcess::start({.arguments = {"no-such-program-anywhere"}});
+  ASSERT_FALSE(child.ok());
+  EXPECT_EQ(child.error().kind(), ErrorKind::environment);
+  EXPECT_THAT(child.error().message(), HasSubstr("no-such-program-anywhere"));
+}
+
+TEST(ChildProcess, TakesItsEnvironmentAndWritesWhereItIsTold) {
+  char folder[] = "/tmp/troupe-process-XXXXXX";
+  ASSERT_NE(mkdtemp(folder), nullptr);
+  const std::string output = std::string(folder) + "/output";
+  for (int i = 0; i < 2; ++i) {
+    auto child = ChildProcess::start({.arguments = {"sh", "-c", "echo $GREETING; echo bad >&2"},
+                                      .environment = {{"GREETING", "hello"}},
+                                      .output = output});
+    ASSERT_TRUE(child.ok());
+    ASSERT_TRUE(child->wait(kLong));
+  }
+  EXPECT_EQ(*read_file(output), "hello\nbad\nhello\nbad\n");
+  PosixFileSystem files;
+  EXPECT_TRUE(remove_all(files, folder).ok());
+}
+
+TEST(ChildProcess, DestroyedWhileItRunsItIsKilledWithItsSession) {
+  pid_t pid = 0;
+  {
+    auto child = ChildProcess::start({.arguments = {"sh", "-c", "sleep 1000 & wait"}, .own_session = true});
+    ASSERT_TRUE(child.ok());
+    pid = child->pid();
+    EXPECT_EQ(kill(pid, 0), 0);
+  }
+  EXPECT_EQ(kill(pid, 0), -1);
+}
+
+TEST(ChildProcess, AStrangerIsKilledAndWaitedFor) {
+  auto child = ChildProcess::start({.arguments = {"sleep", "1000"}});
+  ASSERT_TRUE(child.ok());
+  EXPECT_TRUE(kill_and_wait(child->pid(), kLong));
+  EXPECT_EQ(child->wait(kLong)->signal, SIGKILL);
+  EXPECT_TRUE(kill_and_wait(child->pid(), 0)) << "gone already";
+}
+
+}  // namespace
+}  // namespace troupe
