@@ -24,16 +24,19 @@ class CommunicationError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// An operation under way. Its tensors must not be read, written or freed before wait() returns.
-class Pending {
+// An operation under way. Its tensors must not be read or written before wait() returns (storage is kept until
+// then). Every operation has to be waited for: dropping an unfinished one aborts the group.
+class [[nodiscard]] Pending {
  public:
   class Operation;  // a backend's
 
   Pending() = default;  // done
   explicit Pending(std::shared_ptr<Operation> operation) : operation_(std::move(operation)) {}
 
-  // Blocks until the operation is complete on this rank. Throws CommunicationError.
+  // Blocks until the operation is complete on this rank, and takes part in the work meanwhile. Nothing to do the
+  // second time. Throws CommunicationError.
   void wait();
+  // Never blocks. False also after an abort, which wait() tells.
   bool done() const;
 
  private:
@@ -44,8 +47,11 @@ struct CommunicatorOptions {
   std::chrono::milliseconds deadline{300'000};  // of one wait; then the group is aborted, naming who did not come
 };
 
-// One rank's end of a group. Used by one thread at a time (abort() by any). Operations started on a group are
-// carried out in the order they were started, beside each other where the backend can.
+struct Request;  // request.h: one rank's part of an operation, as backends see it
+
+// One rank's end of a group. Used by one thread at a time (abort() by any), and may outlive the others' ends; an
+// operation that needs an end that is gone fails at once. Operations started on a group are carried out in the
+// order they were started, sends and receives beside them.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -57,7 +63,10 @@ class Communicator {
   // "data", "world": stands in messages and traces.
   const std::string& name() const { return name_; }
 
-  // Shapes, dtypes (f64, f32, bf16, i64, i32; moves also u8) and ranks are checked here, once for all backends.
+  // Shapes, dtypes (f64, f32, bf16, i64, i32; moves also u8) and ranks are checked here, once for all backends:
+  // CheckFailure with group, operation, shapes and rank. Tensors may be empty. Ranks that start different
+  // operations, or the same with different sizes, are told so (CommunicationError). Integer sums wrap around;
+  // the maximum of a NaN and anything is a NaN, of zeros of both signs the one of the lower rank.
 
   // x ← the reduction of every rank's x.
   Pending all_reduce(const kernels::Tensor& x, Reduction = Reduction::sum);
@@ -72,13 +81,14 @@ class Communicator {
                        std::span<const int64_t> receive_rows);
   // x of every rank ← root's x.
   Pending broadcast(const kernels::Tensor& x, int root);
-  // Point to point, matched by (from, to, tag) in order.
+  // Point to point, matched by (from, to, tag) in order; both tensors have the same size. 0 ≤ tag < 32768.
   Pending send(const kernels::Tensor& x, int to, int tag = 0);
   Pending receive(const kernels::Tensor& x, int from, int tag = 0);
   void barrier();
 
-  // The ranks that give the same color, ordered by key, then by rank: a group of their own. Called by all.
-  // Aborting a group aborts the groups split from it, and the group it came from.
+  // The ranks that give the same color ≥ 0, ordered by key, then by rank: a group of their own. Called by all;
+  // blocks. A negative color joins none and gets nullptr. Groups split from one another share their fate:
+  // aborting one aborts them all.
   virtual std::unique_ptr<Communicator> split(int color, int key, std::string name) = 0;
 
   // Wakes every waiter of the group on every rank, now and later, with CommunicationError(reason). The first
@@ -88,18 +98,14 @@ class Communicator {
  protected:
   Communicator(int rank, int size, std::string name) : rank_(rank), size_(size), name_(std::move(name)) {}
 
-  virtual Pending start_all_reduce(const kernels::Tensor& x, Reduction) = 0;
-  virtual Pending start_reduce_scatter(const kernels::Tensor& in, const kernels::Tensor& out, Reduction) = 0;
-  virtual Pending start_all_gather(const kernels::Tensor& in, const kernels::Tensor& out) = 0;
-  // Row counts are the same for all ranks in all_to_all; both come here.
-  virtual Pending start_all_to_all(const kernels::Tensor& in, std::span<const int64_t> send_rows,
-                                   const kernels::Tensor& out, std::span<const int64_t> receive_rows) = 0;
-  virtual Pending start_broadcast(const kernels::Tensor& x, int root) = 0;
-  virtual Pending start_send(const kernels::Tensor& x, int to, int tag) = 0;
-  virtual Pending start_receive(const kernels::Tensor& x, int from, int tag) = 0;
-  virtual void start_barrier() = 0;
+  // The request is checked. An operation is under way when this returns. Throws CommunicationError.
+  virtual Pending start(Request&&) = 0;
 
  private:
+  Pending start_reduction(Request&&, const kernels::Tensor& in, const kernels::Tensor& out, Reduction);
+  Pending start_point_to_point(Request&&, const kernels::Tensor& x, int peer, int tag);
+  Pending start_all_to_all(Request&&, const kernels::Tensor& in, const kernels::Tensor& out);
+
   int rank_, size_;
   std::string name_;
 };

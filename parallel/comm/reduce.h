@@ -1,0 +1,16 @@
+// The one place where collectives do arithmetic: element by element, in the order of the inputs. Every backend
+// reduces through here, so that bits do not depend on who computes a piece, or where it was cut.
+#pragma once
+#include <cstddef>
+#include <span>
+
+#include "parallel/comm/communicator.h"
+
+namespace troupe::parallel {
+
+// Every output[i] ← ((inputs[0][i] ⊕ inputs[1][i]) ⊕ inputs[2][i]) …, i < count. bf16 in f32, rounded once.
+// Outputs may be inputs. Any alignment. REQUIRES: 1 input or more; not u8.
+void reduce_in_order(kernels::DType, Reduction, std::span<const std::byte* const> inputs,
+                     std::span<std::byte* const> outputs, int64_t count);
+
+}  // namespace troupe::parallel
