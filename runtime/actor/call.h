@@ -1,0 +1,79 @@
+// The message that calls one method of one type of actor.
+#pragma once
+#include <optional>
+#include <tuple>
+
+#include "runtime/actor/actor.h"
+#include "runtime/actor/message.h"
+#include "runtime/actor/wire.h"
+
+namespace troupe::actor {
+
+// Ends of a handler, told to the cell that runs it (cell.h).
+void handler_finished(Cell& cell, Message& message);
+void handler_failed(Cell& cell, Message& message, const std::exception_ptr& exception);
+
+template <auto M>
+class Call final : public Replying<typename Traits<M>::Answer> {
+ public:
+  using Answer = typename Traits<M>::Answer;
+  using Arguments = typename Traits<M>::Arguments;
+
+  template <class... A>
+  explicit Call(std::in_place_t, A&&... arguments) : arguments_(std::forward<A>(arguments)...) {}
+  explicit Call(Arguments arguments) : arguments_(std::move(arguments)) {}
+
+  void begin(Actor& actor, Cell& cell) override {
+    auto& self = static_cast<typename Traits<M>::Actor&>(actor);
+    const auto call = [&]() -> decltype(auto) {
+      return std::apply([&](auto&... a) -> decltype(auto) { return (self.*M)(std::move(a)...); }, arguments_);
+    };
+    if constexpr (Traits<M>::is_task) {
+      task_ = call();  // runs nothing yet
+      task_.start(this->scope, *this);
+    } else {
+      try {
+        if constexpr (std::is_void_v<typename Traits<M>::Return>) {
+          call();
+          this->reply.emplace();
+        } else {
+          this->reply.emplace(call());
+        }
+      } catch (...) {
+        return handler_failed(cell, *this, std::current_exception());
+      }
+      handler_finished(cell, *this);
+    }
+  }
+  void completed() noexcept override {
+    Cell& cell = *this->scope.cell;
+    if (const std::exception_ptr exception = exception_of()) return handler_failed(cell, *this, exception);
+    if constexpr (Traits<M>::is_task) {
+      if constexpr (std::is_void_v<decltype(task_.take())>) {
+        this->reply.emplace();
+      } else {
+        this->reply.emplace(task_.take());
+      }
+      task_ = {};
+    }
+    handler_finished(cell, *this);
+  }
+  void abandon() override {
+    if constexpr (Traits<M>::is_task) task_ = {};
+  }
+  const MethodInfo& method() const override { return kMethod<M>; }
+  net::Body encode() const override { return encode_arguments(arguments_); }
+
+ private:
+  struct NoTask {};
+  using TaskType = std::conditional_t<Traits<M>::is_task, typename Traits<M>::Return, NoTask>;
+  std::exception_ptr exception_of() const {
+    if constexpr (Traits<M>::is_task) return task_.exception();
+    return nullptr;
+  }
+
+  Arguments arguments_;
+  [[no_unique_address]] TaskType task_;
+};
+
+}  // namespace troupe::actor

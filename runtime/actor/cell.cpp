@@ -1,0 +1,310 @@
+#include "runtime/actor/cell.h"
+
+#include <algorithm>
+
+#include "runtime/actor/node.h"
+#include "runtime/base/check.h"
+
+namespace troupe::actor {
+namespace {
+
+// Messages that one actor may handle before others of its loop have their turn.
+constexpr int kTurn = 64;
+
+// Says to a tell that its message has found room.
+class RoomNotice final : public Replying<void> {
+ public:
+  explicit RoomNotice(uint64_t number, Result<void> result) {
+    ask = number;
+    reply.emplace(std::move(result));
+  }
+  void begin(Actor&, Cell&) override {}
+  const MethodInfo& method() const override {
+    static constexpr MethodInfo kInfo{"room", kLocalMethod};
+    return kInfo;
+  }
+  net::Body encode() const override { return {}; }
+};
+
+void tell_sender(Message& message, Result<void> result) {
+  const Handle<Asker> sender = std::move(message.sender);
+  auto notice = std::make_unique<RoomNotice>(std::exchange(message.ask, 0), std::move(result));
+  notice->asker = sender;
+  sender->answer(std::move(notice));
+}
+
+// Removes the message that `matches`; null: none does.
+template <class F>
+std::unique_ptr<Message> remove_if(JobQueue& queue, F matches) {
+  std::unique_ptr<Message> found;
+  for (JobQueue rest = queue.take(); !rest.empty();) {
+    auto& message = static_cast<Message&>(rest.pop());
+    if (found == nullptr && matches(message)) found.reset(&message);
+    else queue.push(message);
+  }
+  return found;
+}
+
+}  // namespace
+
+void Message::run() noexcept {
+  std::unique_ptr<Message> self(this);
+  if (answered) {
+    const Handle<Asker> to = std::move(asker);
+    static_cast<Executor&>(*to).deliver(ask, *this);
+  } else {
+    const Handle<Endpoint> to = std::move(target);
+    static_cast<Cell&>(*to).arrive(std::move(self));
+  }
+}
+
+void handler_finished(Cell& cell, Message& message) { cell.finished(message); }
+void handler_failed(Cell& cell, Message& message, const std::exception_ptr& exception) {
+  cell.failed(message, exception);
+}
+
+Cell::Cell(Handle<Executor> executor, ActorId id, std::string name, const SpawnOptions& options, Cell* parent)
+    : Endpoint(id, std::move(name)),
+      executor_(std::move(executor)),
+      parent_(parent),
+      capacity_(static_cast<uint32_t>(std::max(options.mailbox, 1))),
+      reentrant_(options.reentrant) {
+  if (options.supervision.strategy != Strategy::escalate) supervise(options.supervision);
+}
+
+Cell::~Cell() = default;
+
+uint64_t Cell::node() const {
+  const Node* node = executor_->node();
+  return node == nullptr ? 0 : node->options().id;
+}
+
+Cell::Family& Cell::family() {
+  if (family_ == nullptr) family_ = std::make_unique<Family>();
+  return *family_;
+}
+
+Cause Cell::cause() const { return dead() ? cause_ : stop_cause_; }
+
+Cause Cell::exit(Exit::Kind kind, std::string why) const {
+  const Node* node = executor_->node();
+  return std::make_shared<const Exit>(Exit{kind, name_, node == nullptr ? "" : node->where(), std::move(why)});
+}
+
+Sent Cell::send(std::unique_ptr<Message>& message, const Executor* from) {
+  const bool bounded = message->asker == nullptr && !message->priority;
+  if (from == executor_.get()) {
+    if (state() >= State::stopping) return Sent::dead;
+    if (bounded && (own_ >= capacity_ || !waiting_.empty())) return Sent::full;
+    ++own_;
+    enqueue(*message.release());
+    return Sent::yes;
+  }
+  if (dead()) return Sent::dead;
+  if (foreign_.fetch_add(1, std::memory_order_relaxed) >= capacity_ && bounded) {
+    foreign_.fetch_sub(1, std::memory_order_relaxed);
+    return Sent::full;
+  }
+  message->foreign = true;
+  message->target = this;
+  executor_->loop().post(*message.release());
+  return Sent::yes;
+}
+
+Sent Cell::send_when_room(std::unique_ptr<Message>& message, const Executor* from) {
+  if (from == executor_.get()) {
+    if (state() >= State::stopping) return Sent::dead;
+    waiting_.push(*message.release());
+    admit();
+    return Sent::yes;
+  }
+  if (dead()) return Sent::dead;
+  message->target = this;
+  executor_->loop().post(*message.release());
+  return Sent::yes;
+}
+
+void Cell::arrive(std::unique_ptr<Message> message) {
+  if (state() >= State::stopping) return refuse(std::move(message));
+  if (message->sender != nullptr) {
+    waiting_.push(*message.release());
+    return admit();
+  }
+  enqueue(*message.release());
+}
+
+void Cell::enqueue(Message& message) {
+  (message.priority ? priority_ : normal_).push(message);
+  most_queued_ = std::max(++queued_, most_queued_);
+  schedule();
+}
+
+void Cell::schedule() {
+  if (scheduled_ || in_run_) return;
+  scheduled_ = true;
+  executor_->loop().post(*this);
+}
+
+// The message to handle now; null: there is none, or its turn has not come.
+Message* Cell::next() {
+  if (state_.load(std::memory_order_relaxed) != State::running) return nullptr;
+  if (!running_.empty() && !reentrant_) return nullptr;
+  JobQueue& queue = priority_.empty() ? normal_ : priority_;
+  if (queue.empty()) return nullptr;
+  auto& message = static_cast<Message&>(queue.pop());
+  --queued_;
+  if (message.foreign) foreign_.fetch_sub(1, std::memory_order_relaxed);
+  else --own_;
+  if (!waiting_.empty()) admit();
+  return &message;
+}
+
+// Lets messages in that wait for room. They count as the actor's own thread's, wherever they come from.
+void Cell::admit() {
+  while (!waiting_.empty() && own_ < capacity_) {
+    auto& message = static_cast<Message&>(waiting_.pop());
+    tell_sender(message, {});
+    ++own_;
+    enqueue(message);
+  }
+}
+
+void Cell::run() noexcept {
+  scheduled_ = false;
+  if (orphan_) return intrusive_ptr_release(static_cast<Endpoint*>(this));
+  if (state_.load(std::memory_order_relaxed) == State::starting) {
+    if (!running_.empty()) return;  // on_start waits for something
+    static constexpr MethodInfo kOnStart{"on_start", kLocalMethod};
+    run_hook(actor_->on_start(), kOnStart);
+  }
+  in_run_ = true;
+  int turn = kTurn;
+  while (turn-- > 0) {
+    Message* message = next();
+    if (message == nullptr) break;
+    handle(*message);
+  }
+  in_run_ = false;
+  if (turn < 0) schedule();
+}
+
+void Cell::drop() noexcept {
+  scheduled_ = false;
+  if (orphan_) intrusive_ptr_release(static_cast<Endpoint*>(this));
+}
+
+void Cell::orphan() {
+  if (!scheduled_) return;
+  orphan_ = true;
+  intrusive_ptr_add_ref(static_cast<Endpoint*>(this));
+}
+
+// The time of few handlers stands for that of all: a clock costs more than a small handler.
+void Cell::handle(Message& message) {
+  message.scope.cell = this;
+  message.scope.method = message.method().name;
+  running_.push_back(message);
+  const uint64_t count = handled_++;
+  executor_->running_actor.store(id_, std::memory_order_relaxed);
+  executor_->running_method.store(&message.method(), std::memory_order_relaxed);
+  const uint64_t weight = count < 64 ? 1 : 16;
+  if (count % weight == 0) {
+    const Time begun = executor_->now();
+    message.begin(*actor_, *this);
+    busy_ += static_cast<int64_t>(weight) * (executor_->now() - begun);
+  } else {
+    message.begin(*actor_, *this);
+  }
+  executor_->running_method.store(nullptr, std::memory_order_relaxed);
+}
+
+void Cell::resume(Scope&, std::coroutine_handle<> coroutine) {
+  static constexpr MethodInfo kResumed{"a handler that went on", kLocalMethod};
+  executor_->running_actor.store(id_, std::memory_order_relaxed);
+  executor_->running_method.store(&kResumed, std::memory_order_relaxed);
+  coroutine.resume();
+  executor_->running_method.store(nullptr, std::memory_order_relaxed);
+}
+
+void Cell::finished(Message& message) {
+  message.unlink();
+  if (message.asker != nullptr) message.asker->answer(std::unique_ptr<Message>(&message));
+  else delete &message;
+  if (state() == State::stopping) {
+    if (running_.empty()) continue_stop();
+  } else if (queued_ > 0) {
+    schedule();
+  }
+}
+
+void Cell::failed(Message& message, const std::exception_ptr& exception) {
+  std::string what = "an exception of unknown type";
+  try {
+    std::rethrow_exception(exception);
+  } catch (const std::exception& e) {
+    what = e.what();
+  } catch (...) {
+  }
+  fail(exit(Exit::Kind::failed, fmt::format("in {}: {}", message.method().name, what)));
+}
+
+void Cell::refuse(std::unique_ptr<Message> message) {
+  if (message->foreign) foreign_.fetch_sub(1, std::memory_order_relaxed);
+  const Cause why = cause();
+  if (message->sender != nullptr) tell_sender(*message, undeliverable(message->method().name, name_, *why));
+  if (message->asker == nullptr) return;
+  message->fail(undeliverable(message->method().name, name_, *why));
+  const Handle<Asker> asker = message->asker;
+  asker->answer(std::move(message));
+}
+
+void Cell::forget(const Asker& asker, uint64_t ask, const Executor* from) {
+  if (from == executor_.get()) return forget_here(asker, ask);
+  executor_->loop().post(
+      [self = Handle<Cell>(this), asker = Handle<const Asker>(&asker), ask] { self->forget_here(*asker, ask); });
+}
+
+void Cell::forget_here(const Asker& asker, uint64_t ask) {
+  const auto matches = [&](const Message& message) {
+    return message.ask == ask && (message.asker == &asker || message.sender == &asker);
+  };
+  for (Message& message : running_) {
+    if (!matches(message)) continue;
+    // The handler is told by the end of what it waits for, never in the midst of running.
+    message.asker = nullptr;
+    message.scope.stopped = exit(Exit::Kind::stopped, "the one who asked waits no more");
+    executor_->loop().post([self = Handle<Cell>(this)] { self->cancel_running(); });
+    return;
+  }
+  if (remove_if(waiting_, matches) != nullptr) return;
+  for (JobQueue* queue : {&priority_, &normal_}) {
+    if (const auto message = remove_if(*queue, matches)) {
+      --queued_;
+      if (message->foreign) foreign_.fetch_sub(1, std::memory_order_relaxed);
+      else --own_;
+      return admit();
+    }
+  }
+}
+
+void Cell::watch(Handle<Executor> executor, const void* who, std::function<void(const Down&)> told) {
+  // Told on the watcher's loop, wherever this one ends.
+  auto forward = [executor, told = std::move(told)](const Down& down) {
+    executor->loop().post([told, down] { told(down); });
+  };
+  executor_->loop().post([self = Handle<Cell>(this), who, forward = std::move(forward)]() mutable {
+    self->add_watcher(who, std::move(forward));
+  });
+}
+
+void Cell::unwatch(const void* who) {
+  executor_->loop().post([self = Handle<Cell>(this), who] { self->remove_watcher(who); });
+}
+
+void Cell::request_stop(Cause why) {
+  executor_->loop().post([self = Handle<Cell>(this), why = std::move(why)] { self->stop(why); });
+}
+
+ActorCounters Cell::counters() const { return {handled_, queued_, most_queued_, busy_}; }
+
+}  // namespace troupe::actor

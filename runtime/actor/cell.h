@@ -1,0 +1,162 @@
+// What the runtime keeps of one actor: mailbox, handlers under way, family, watchers, counters. The actor object
+// itself is user code and knows nothing of this. Everything belongs to the thread of its loop, but for what
+// Endpoint promises to any thread.
+//
+// Life: starting (on_start runs; messages wait) → running → stopping (handlers are told, children are joined in
+// reverse order, on_stop runs) → dead. A failure skips what the actor itself would do, not its children.
+#pragma once
+#include <deque>
+#include <functional>
+#include <memory>
+#include <typeinfo>
+#include <vector>
+
+#include "runtime/actor/actor.h"
+#include "runtime/actor/executor.h"
+#include "runtime/actor/job_queue.h"
+#include "runtime/actor/message.h"
+#include "runtime/actor/options.h"
+
+namespace troupe::actor {
+
+using ActorFactory = std::function<std::unique_ptr<Actor>()>;
+
+struct ActorCounters {
+  uint64_t messages = 0;  // handlers begun
+  uint32_t queued = 0, most_queued = 0;
+  std::chrono::nanoseconds busy{0};  // on the thread, from samples
+};
+
+class Cell final : public Endpoint, public Job {
+ public:
+  enum class State : uint8_t { starting, running, stopping, dead };
+
+  Cell(Handle<Executor> executor, ActorId id, std::string name, const SpawnOptions& options, Cell* parent);
+  ~Cell() override;
+
+  // Endpoint.
+  Sent send(std::unique_ptr<Message>& message, const Executor* from) override;
+  Sent send_when_room(std::unique_ptr<Message>& message, const Executor* from) override;
+  void forget(const Asker& asker, uint64_t ask, const Executor* from) override;
+  Cause cause() const override;
+  void request_stop(Cause why) override;
+  uint64_t node() const override;
+  void watch(Handle<Executor> executor, const void* who, std::function<void(const Down&)> told) override;
+  void unwatch(const void* who) override;
+  const Executor* executor_here() const override { return executor_->loop().runs_here() ? executor_.get() : nullptr; }
+  Time now() const override { return executor_->now(); }
+
+  // Handles what is in the mailbox.
+  void run() noexcept override;
+  void drop() noexcept override;
+
+  Executor& executor() const { return *executor_; }
+  State state() const { return state_.load(std::memory_order_acquire); }
+  bool dead() const { return state() == State::dead; }
+
+  // Gives it its actor and starts it. Called once, before anyone else knows it.
+  void start(std::unique_ptr<Actor> actor);
+  // A message from another thread has reached this one.
+  void arrive(std::unique_ptr<Message> message);
+  // The handler has ended with a reply in the message, or by throwing.
+  void finished(Message& message);
+  void failed(Message& message, const std::exception_ptr& exception);
+  // Lets a coroutine of it go on.
+  void resume(Scope& scope, std::coroutine_handle<> coroutine);
+
+  // Loop thread only. `again`: empty where the child cannot be started again.
+  Handle<Cell> spawn_child(SpawnOptions options, std::unique_ptr<Actor> actor, ActorFactory again);
+  Handle<Cell> child(std::string_view name) const;
+  void supervise(const Supervision& supervision) { family().supervision = supervision; }
+  const Supervision& supervision() { return family().supervision; }
+  // Calls `told` on this loop once it has ended; at once where it has.
+  void add_watcher(const void* who, std::function<void(const Down&)> told);
+  void remove_watcher(const void* who);
+  // Begins to stop, as asked.
+  void stop(Cause why);
+  // Ends it where it stands, without its children: for a node that goes away with all of them.
+  void kill(const Cause& why);
+  // It stays in the loop's queue though its node goes away.
+  void orphan();
+
+  ActorCounters counters() const;
+  // f(message) for every handler that has begun and not ended.
+  template <class F>
+  void for_each_running(F f) const {
+    for (const Message& message : running_) f(message);
+  }
+  Cell* parent() const { return parent_; }
+  const std::type_info& type() const { return *type_; }
+  // It ended, or is ending, by failure.
+  bool has_failed() const { return failed_; }
+
+ private:
+  class Hook;
+  struct Child {
+    Handle<Cell> cell;
+    SpawnOptions options;
+    ActorFactory factory;  // empty: cannot be started again
+  };
+  struct Watcher {
+    const void* who;
+    std::function<void(const Down&)> told;
+  };
+  // What few actors have.
+  struct Family {
+    Supervision supervision;
+    std::vector<Child> children;
+    std::vector<Watcher> watchers;
+    std::deque<std::pair<Time, Cause>> restarts;
+    Cause restarting_all;  // one_for_all: the others are being stopped
+  };
+  Family& family();
+
+  // Mailbox (cell.cpp).
+  void enqueue(Message& message);
+  void schedule();
+  Message* next();
+  void admit();
+  void handle(Message& message);
+  void refuse(std::unique_ptr<Message> message);
+  void forget_here(const Asker& asker, uint64_t ask);
+  Cause exit(Exit::Kind kind, std::string why) const;
+
+  // Life and family (cell_life.cpp).
+  void run_hook(Task<void> task, const MethodInfo& method);
+  void fail(Cause cause);
+  void refuse_all();
+  void cancel_running();
+  void drop_running();
+  void continue_stop();
+  bool stop_last_child();
+  void tell_watchers();
+  void die();
+  void child_ended(Cell& ended);
+  void child_failed(const Cause& cause);
+  bool may_restart(const Cause& cause);
+  void restart(Child& child);
+  void restart_all();
+
+  Handle<Executor> executor_;
+  std::unique_ptr<Actor> actor_;
+  const std::type_info* type_ = nullptr;  // of the actor
+  Cell* parent_;                          // outlives its children
+  std::unique_ptr<Family> family_;
+  JobQueue priority_, normal_, waiting_;  // waiting: for room
+  intrusive::list<Message, intrusive::constant_time_size<false>> running_;
+  Cause stop_cause_;  // set from stopping on
+  Cause cause_;       // set once, before state_ becomes dead
+  uint64_t handled_ = 0;
+  std::chrono::nanoseconds busy_{0};
+  uint32_t own_ = 0, queued_ = 0, most_queued_ = 0;  // own: of its thread, counted against the capacity
+  const uint32_t capacity_;
+  std::atomic<uint32_t> foreign_{0};  // of others, under way or waiting
+  std::atomic<State> state_{State::starting};
+  const bool reentrant_;
+  bool scheduled_ = false;  // in the loop's queue
+  bool in_run_ = false;     // run() is on the stack
+  bool orphan_ = false;     // dead, and kept only by the loop's queue
+  bool failed_ = false, stop_hook_done_ = false;
+};
+
+}  // namespace troupe::actor

@@ -1,0 +1,123 @@
+#include "runtime/actor/executor.h"
+
+#include "runtime/actor/cell.h"
+#include "runtime/actor/message.h"
+#include "runtime/base/check.h"
+
+namespace troupe::actor {
+
+Wait::~Wait() {
+  if (number_ != 0) executor().remove(*this);
+}
+
+bool Wait::accept(Message&) { return true; }
+bool Wait::accept(net::Parcel&) { return true; }
+
+void Wait::begin(Scope& scope, std::coroutine_handle<> waiter, Time deadline, Time now) {
+  scope_ = &scope;
+  waiter_ = waiter;
+  since_ = now;
+  deadline_ = deadline;
+  scope.waits.push_back(*this);
+  executor().add(*this);
+}
+
+void Wait::end() { executor().remove(*this); }
+
+Executor& Wait::executor() const { return scope_->cell->executor(); }
+
+Executor::~Executor() = default;
+
+void Executor::close() {
+  node_ = nullptr;
+  timer_ = Timer();
+  armed_ = kNever;
+}
+
+void Executor::answer(std::unique_ptr<Message> answered) {
+  answered->answered = true;
+  loop_.post(*answered.release());
+}
+
+void Executor::add(Wait& wait) {
+  uint32_t index = free_;
+  if (index == kNone) {
+    index = static_cast<uint32_t>(slots_.size());
+    slots_.emplace_back();
+  } else {
+    free_ = slots_[index].next_free;
+  }
+  Slot& slot = slots_[index];
+  slot.wait = &wait;
+  wait.number_ = uint64_t{++slot.use} << 32 | index;
+  wait.order_ = order_++;
+  if (wait.deadline_ == kNever) return;
+  by_deadline_.insert(wait);
+  if (wait.deadline_ < armed_) arm();
+}
+
+void Executor::remove(Wait& wait) {
+  const auto index = static_cast<uint32_t>(wait.number_);
+  slots_[index].wait = nullptr;
+  slots_[index].next_free = free_;
+  free_ = index;
+  wait.number_ = 0;
+  using ScopeHook = intrusive::list_base_hook<AutoUnlink, intrusive::tag<OfScope>>;
+  using DeadlineHook = intrusive::set_base_hook<AutoUnlink, intrusive::tag<OfDeadline>, intrusive::optimize_size<true>>;
+  wait.ScopeHook::unlink();
+  if (wait.deadline_ != kNever && wait.DeadlineHook::is_linked()) wait.DeadlineHook::unlink();
+}
+
+Wait* Executor::find(uint64_t number) const {
+  const auto index = static_cast<uint32_t>(number);
+  if (index >= slots_.size() || slots_[index].wait == nullptr || slots_[index].wait->number_ != number) return nullptr;
+  return slots_[index].wait;
+}
+
+void Executor::resume(Wait& wait) {
+  Scope& scope = wait.scope();
+  const std::coroutine_handle<> waiter = wait.waiter_;
+  remove(wait);
+  scope.cell->resume(scope, waiter);
+}
+
+void Executor::deliver(uint64_t number, Message& answer) {
+  if (Wait* wait = find(number); wait != nullptr && wait->accept(answer)) resume(*wait);
+}
+
+void Executor::deliver(uint64_t number, net::Parcel& answer) {
+  if (Wait* wait = find(number); wait != nullptr && wait->accept(answer)) resume(*wait);
+}
+
+void Executor::fail(Wait& wait, const Error& error) {
+  wait.fail(error);
+  resume(wait);
+}
+
+void Executor::fail_waits_for(uint64_t node, const Exit& cause) {
+  for (size_t i = 0; i < slots_.size(); ++i) {
+    Wait* wait = slots_[i].wait;
+    if (wait != nullptr && wait->awaited_node() == node)
+      fail(*wait, failed("{}: {}", wait->describe(), cause.message()));
+  }
+}
+
+// One timer of the loop stands for all deadlines. It is set for the first of them and, because most waits end long
+// before, not touched when that one goes.
+void Executor::arm() {
+  armed_ = by_deadline_.begin()->deadline_;
+  timer_ = loop_.after(armed_ - now(), [this] { expire(); });
+}
+
+void Executor::expire() {
+  const Handle<Executor> alive(this);
+  armed_ = kNever;
+  const Time time = now();
+  while (!by_deadline_.empty() && by_deadline_.begin()->deadline_ <= time) {
+    Wait& wait = *by_deadline_.begin();
+    fail(wait, wait.late());
+  }
+  if (node_ != nullptr && !by_deadline_.empty() && armed_ == kNever) arm();
+}
+
+}  // namespace troupe::actor

@@ -1,0 +1,157 @@
+#include "runtime/actor/node.h"
+
+#include <algorithm>
+#include <future>
+
+#include "runtime/base/check.h"
+
+namespace troupe::actor {
+namespace {
+
+std::string where_is(const NodeOptions& options) {
+  std::string text = fmt::format("node {}", options.name);
+  if (!options.host.empty()) text += fmt::format(", host {}", options.host);
+  if (options.pid != 0) text += fmt::format(", pid {}", options.pid);
+  return text;
+}
+
+}  // namespace
+
+Node::Node(NodeOptions options, std::vector<EventLoop*> loops)
+    : options_(std::move(options)), where_(where_is(options_)) {
+  TROUPE_CHECK(!loops.empty() && options_.id != 0);
+  for (EventLoop* loop : loops)
+    executors_.emplace_back(new Executor(*this, *loop, static_cast<int>(executors_.size())));
+}
+
+Node::~Node() {
+  std::vector<Handle<Cell>> cells;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const Place& place : places_) {
+      if (place.cell != nullptr) cells.push_back(place.cell);
+    }
+  }
+  const auto cause = std::make_shared<const Exit>(
+      Exit{Exit::Kind::lost, fmt::format("node {}", options_.name), where_, "it has gone"});
+  // Parents before children would do as well: nobody hears of it.
+  for (const Handle<Cell>& cell : cells) cell->kill(cause);
+  for (const Handle<Cell>& cell : cells) cell->orphan();
+  for (const Handle<Executor>& executor : executors_) executor->close();
+}
+
+Handle<Cell> Node::make_cell(const SpawnOptions& options, Cell* parent) {
+  const std::lock_guard lock(mutex_);
+  TROUPE_CHECK(stopping_ == nullptr, "node {} stops and starts no actors: {}", options_.name, options.name);
+  uint32_t index = 0;
+  if (free_.empty()) {
+    index = static_cast<uint32_t>(places_.size());
+    places_.emplace_back();
+  } else {
+    index = free_.back();
+    free_.pop_back();
+  }
+  Place& place = places_[index];
+  const ActorId id = uint64_t{++place.use} << 32 | index;
+  std::string name = parent == nullptr ? options.name : parent->name() + "/" + options.name;
+  place.cell =
+      new Cell(executors_.at(static_cast<size_t>(std::max(options.loop, 0))), id, std::move(name), options, parent);
+  ++living_;
+  if (!options.registered.empty()) names_[options.registered] = place.cell;
+  return place.cell;
+}
+
+Handle<Cell> Node::spawn_root(SpawnOptions options, std::unique_ptr<Actor> actor) {
+  const Handle<Cell> cell = make_cell(options, nullptr);
+  {
+    const std::lock_guard lock(mutex_);
+    roots_.push_back(cell);
+  }
+  cell->start(std::move(actor));
+  return cell;
+}
+
+Handle<Cell> Node::find(ActorId id) const {
+  const std::lock_guard lock(mutex_);
+  const auto index = static_cast<uint32_t>(id);
+  if (index >= places_.size() || places_[index].cell == nullptr || places_[index].cell->id() != id) return nullptr;
+  return places_[index].cell;
+}
+
+Result<Handle<Cell>> Node::find_registered(const std::string& name, const std::type_info& type) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = names_.find(name);
+  if (found == names_.end() || found->second->dead()) return failed("no actor is registered as {} on {}", name, where_);
+  if (found->second->type() != type) {
+    return failed("{} on {} is not of the type that was asked for", name, where_);
+  }
+  return found->second;
+}
+
+int64_t Node::living() const {
+  const std::lock_guard lock(mutex_);
+  return living_;
+}
+
+// On the cell's loop. Its place is given back by a job of its own: the cell may be on the stack.
+void Node::ended(Cell& cell) {
+  cell.executor().loop().post([executor = Handle<Executor>(&cell.executor()), id = cell.id()] {
+    if (executor->node() != nullptr) executor->node()->remove(id);
+  });
+}
+
+void Node::remove(ActorId id) {
+  Handle<Cell> cell;
+  bool was_root = false;
+  {
+    const std::lock_guard lock(mutex_);
+    Place& place = places_[static_cast<uint32_t>(id)];
+    cell = std::move(place.cell);
+    free_.push_back(static_cast<uint32_t>(id));
+    --living_;
+    was_root = std::erase(roots_, cell) > 0;
+    std::erase_if(names_, [&](const auto& named) { return named.second == cell; });
+  }
+  if (!was_root) return;
+  if (cell->has_failed() && options_.on_failure) {
+    options_.on_failure({options_.id, id, cell->name(), cell->cause()});
+  }
+  stop_next();
+}
+
+void Node::stop(std::string why, std::function<void()> stopped) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (stopping_ == nullptr) {
+      stopping_ = std::make_shared<const Exit>(Exit{Exit::Kind::stopped, where_, "", std::move(why)});
+    }
+    stopped_.push_back(std::move(stopped));
+  }
+  stop_next();
+}
+
+void Node::stop_next() {
+  Handle<Cell> last;
+  std::vector<std::function<void()>> stopped;
+  Cause why;
+  {
+    const std::lock_guard lock(mutex_);
+    if (stopping_ == nullptr) return;
+    why = stopping_;
+    if (!roots_.empty()) last = roots_.back();
+    else stopped.swap(stopped_);
+  }
+  if (last != nullptr) return last->request_stop(why);
+  for (auto& callback : stopped) executors_[0]->loop().post(std::move(callback));
+}
+
+Status Node::stop_blocking(std::chrono::nanoseconds timeout, std::string why) {
+  // The callback may come after this has given up.
+  const auto stopped = std::make_shared<std::promise<void>>();
+  stop(std::move(why), [stopped] { stopped->set_value(); });
+  if (stopped->get_future().wait_for(timeout) == std::future_status::ready) return {};
+  return failed("{} has not stopped within {}:\n{}", where_, seconds_text(timeout),
+                report_blocking(std::chrono::seconds(1)).text());
+}
+
+}  // namespace troupe::actor

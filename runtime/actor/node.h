@@ -1,0 +1,103 @@
+// One process's actors (in a simulation: one simulated process's). Loops, clock and transports are handed in, so
+// that many nodes can live in one thread under virtual time.
+#pragma once
+#include <memory>
+#include <mutex>
+#include <string>
+#include <typeinfo>
+#include <unordered_map>
+#include <vector>
+
+#include "runtime/actor/actor.h"
+#include "runtime/actor/cell.h"
+#include "runtime/actor/ref.h"
+#include "runtime/actor/report.h"
+
+namespace troupe::actor {
+
+struct NodeOptions {
+  std::string name = "node";  // stands in messages: "node head"
+  std::string host = {};
+  int64_t pid = 0;
+  uint64_t id = 1;  // not 0; unique for each start of a process
+  uint64_t generation = 0;
+  // How long a tell waits for room where its handler has no deadline.
+  std::chrono::nanoseconds tell_deadline = std::chrono::seconds(30);
+  // An actor without parent has failed. On the loop of the actor.
+  std::function<void(const Down&)> on_failure = {};
+};
+
+// Thread-safe, but for what says otherwise.
+class Node {
+ public:
+  // The loops outlive the node.
+  Node(NodeOptions options, std::vector<EventLoop*> loops);
+  // Ends what still lives, without a word. REQUIRES: no loop is running, or this is the thread of all of them and no
+  // handler is on its stack.
+  ~Node();
+  Node(const Node&) = delete;
+  Node& operator=(const Node&) = delete;
+
+  const NodeOptions& options() const { return options_; }
+  // "node head, host gpu17, pid 411"
+  const std::string& where() const { return where_; }
+
+  // Starts an actor that has no parent. Throws what T's constructor throws, and CheckFailure once the node stops.
+  template <class T, class... A>
+  Ref<T> spawn(SpawnOptions options, A&&... arguments) {
+    if (options.name.empty()) options.name = type_name<T>();
+    return Ref<T>(spawn_root(std::move(options), std::make_unique<T>(std::forward<A>(arguments)...)));
+  }
+  // The actor registered under that name on this node. T is what it was spawned as, which is checked.
+  template <class T>
+  Result<Ref<T>> lookup(const std::string& name) const {
+    auto cell = TROUPE_TRY(find_registered(name, typeid(T)));
+    return Ref<T>(std::move(cell));
+  }
+
+  // Stops the actors without parents in reverse order of their start, each with its children; `stopped` is called on
+  // the first loop when all have ended.
+  void stop(std::string why, std::function<void()> stopped);
+  // As above, waiting on the calling thread, which is no loop's. The error says what keeps it.
+  Status stop_blocking(std::chrono::nanoseconds timeout, std::string why = "the node stops");
+  // What every actor is doing (report.h); `done` is called on some loop.
+  void report(std::function<void(NodeReport)> done);
+  // As above, waiting on the calling thread, which is no loop's; a loop that does not answer in time is named with
+  // what it runs.
+  NodeReport report_blocking(std::chrono::nanoseconds timeout);
+
+  int64_t living() const;
+
+  // For the runtime's own parts.
+  Executor& executor(int index) const { return *executors_.at(static_cast<size_t>(index)); }
+  int loops() const { return static_cast<int>(executors_.size()); }
+  Handle<Cell> make_cell(const SpawnOptions& options, Cell* parent);
+  Handle<Cell> find(ActorId id) const;
+  void ended(Cell& cell);
+  std::vector<Handle<Cell>> cells_of(const Executor& executor) const;
+  Result<Handle<Cell>> find_registered(const std::string& name, const std::type_info& type) const;
+
+ private:
+  struct Place {
+    Handle<Cell> cell;
+    uint32_t use = 0;
+  };
+  Handle<Cell> spawn_root(SpawnOptions options, std::unique_ptr<Actor> actor);
+  void stop_next();
+  void remove(ActorId id);
+
+  const NodeOptions options_;
+  const std::string where_;
+  std::vector<Handle<Executor>> executors_;
+
+  mutable std::mutex mutex_;  // what follows
+  std::vector<Place> places_;
+  std::vector<uint32_t> free_;
+  std::vector<Handle<Cell>> roots_;  // in order of their start
+  std::unordered_map<std::string, Handle<Cell>> names_;
+  int64_t living_ = 0;
+  Cause stopping_;
+  std::vector<std::function<void()>> stopped_;
+};
+
+}  // namespace troupe::actor

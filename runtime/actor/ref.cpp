@@ -1,0 +1,158 @@
+#include "runtime/actor/ref.h"
+
+#include <algorithm>
+#include <condition_variable>
+#include <mutex>
+
+#include "runtime/actor/cell.h"
+#include "runtime/actor/node.h"
+
+namespace troupe::actor {
+namespace {
+
+Error stopped(const Exit& why) { return {ErrorKind::interrupted, why.message()}; }
+
+// A plain thread that waits for one answer.
+class ThreadAsker final : public Asker {
+ public:
+  void answer(std::unique_ptr<Message> answered) override {
+    const Handle<Asker> alive = std::move(answered->asker);  // the thread may have given up
+    const std::lock_guard lock(mutex_);
+    answered_ = std::move(answered);
+    came_.notify_all();
+  }
+  // Null: it did not come in time.
+  std::unique_ptr<Message> wait(Time timeout) {
+    std::unique_lock lock(mutex_);
+    came_.wait_for(lock, timeout, [this] { return answered_ != nullptr; });
+    return std::move(answered_);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable came_;
+  std::unique_ptr<Message> answered_;
+};
+
+}  // namespace
+
+std::string Exit::message() const {
+  std::string text = who;
+  if (!where.empty()) text += fmt::format(" ({})", where);
+  text += kind == Kind::stopped ? " stopped" : kind == Kind::failed ? " failed" : " was lost";
+  if (!why.empty()) text += ": " + why;
+  return text;
+}
+
+std::string seconds_text(std::chrono::nanoseconds duration) {
+  return fmt::format("{:.3g} s", std::chrono::duration<double>(duration).count());
+}
+
+Error undeliverable(std::string_view method, std::string_view name, const Exit& cause) {
+  if (cause.who == name) return failed("{} was not answered: {}", method, cause.message());
+  return failed("{} was not answered by {}: {}", method, name, cause.message());
+}
+
+AskBase::~AskBase() {
+  if (number() != 0) forget();
+}
+
+void AskBase::forget() { to_->forget(executor(), number(), &executor()); }
+
+bool AskBase::send(Scope& scope, std::coroutine_handle<> waiter) {
+  if (const Exit* refusal = scope.refusal()) return set_error(stopped(*refusal)), false;
+  target_ = to_;
+  Executor& from = scope.cell->executor();
+  const Time now = from.now();
+  begin(scope, waiter, std::min(timeout_ >= kNever - now ? kNever : now + timeout_, scope.deadline), now);
+  message_->asker = &from;
+  message_->ask = number();
+  message_->scope.deadline = deadline();
+  message_->scope.trace = scope.trace;
+  if (target_->send(message_, &from) == Sent::yes) return true;
+  end();
+  set_error(undeliverable(method_->name, target_->name(), *target_->cause()));
+  return false;
+}
+
+void AskBase::fail(const Error& error) {
+  forget();
+  set_error(error);
+}
+
+Error AskBase::late() const { return failed("no {} within {}", describe(), seconds_text(deadline() - since())); }
+
+std::string AskBase::describe() const { return fmt::format("answer of {} to {}", to_->name(), method_->name); }
+
+Tell::~Tell() {
+  if (number() != 0) target_->forget(executor(), number(), &executor());
+}
+
+bool Tell::send(Scope& scope, std::coroutine_handle<> waiter) {
+  Executor& from = scope.cell->executor();
+  message_->scope.trace = scope.trace;
+  Sent sent = to_->send(message_, &from);
+  if (sent == Sent::full) {
+    if (const Exit* refusal = scope.refusal()) return status_ = stopped(*refusal), false;
+    target_ = to_;
+    const Time now = from.now();
+    const Node* node = from.node();
+    const Time patience = node == nullptr ? Time(0) : node->options().tell_deadline;
+    begin(scope, waiter, scope.deadline == kNever ? now + patience : scope.deadline, now);
+    message_->sender = &from;
+    message_->ask = number();
+    sent = to_->send_when_room(message_, &from);
+    if (sent == Sent::yes) return true;
+    end();
+  }
+  if (sent == Sent::dead) status_ = undeliverable(method_->name, to_->name(), *to_->cause());
+  return false;
+}
+
+bool Tell::accept(Message& answer) {
+  status_ = std::move(*static_cast<Replying<void>&>(answer).reply);
+  return true;
+}
+
+void Tell::fail(const Error& error) {
+  target_->forget(executor(), number(), &executor());
+  status_ = error;
+}
+
+Error Tell::late() const { return failed("no {} within {}", describe(), seconds_text(deadline() - since())); }
+
+std::string Tell::describe() const {
+  return fmt::format("room in the mailbox of {} for {}", to_->name(), method_->name);
+}
+
+Status send_now(Endpoint& endpoint, std::unique_ptr<Message> message) {
+  const MethodInfo& method = message->method();
+  switch (endpoint.send(message, endpoint.executor_here())) {
+    case Sent::yes: return {};
+    case Sent::full: return failed("the mailbox of {} has no room for {}", endpoint.name(), method.name);
+    case Sent::dead: break;
+  }
+  return undeliverable(method.name, endpoint.name(), *endpoint.cause());
+}
+
+void stop_now(Endpoint& endpoint, std::string why) {
+  endpoint.request_stop(std::make_shared<const Exit>(Exit{Exit::Kind::stopped, endpoint.name(), "", std::move(why)}));
+}
+
+Result<std::unique_ptr<Message>> ask_and_wait(Endpoint& endpoint, std::unique_ptr<Message> message, Time timeout) {
+  TROUPE_CHECK(endpoint.executor_here() == nullptr, "a loop's thread must not block");
+  const MethodInfo& method = message->method();
+  const Handle<ThreadAsker> asker(new ThreadAsker);
+  message->asker = asker;
+  message->ask = 1;
+  const Time now = endpoint.now();
+  message->scope.deadline = timeout >= kNever - now ? kNever : now + timeout;
+  if (endpoint.send(message, nullptr) != Sent::yes) {
+    return undeliverable(method.name, endpoint.name(), *endpoint.cause());
+  }
+  if (auto answered = asker->wait(timeout)) return answered;
+  endpoint.forget(*asker, 1, nullptr);
+  return failed("no answer of {} to {} within {}", endpoint.name(), method.name, seconds_text(timeout));
+}
+
+}  // namespace troupe::actor
