@@ -44,6 +44,27 @@ function(troupe_library name)
   endforeach()
 endfunction()
 
+# troupe_capnp(TARGET schema.capnp…): compiles Cap'n Proto schemas into the target. Included by their path from the
+# root: "actors/train/plan.capnp.h". The shim that C++20 needs is put before what the compiler writes.
+function(troupe_capnp target)
+  set(out ${PROJECT_BINARY_DIR}/capnp)
+  foreach(schema IN LISTS ARGN)
+    set(path ${CMAKE_CURRENT_SOURCE_DIR}/${schema})
+    file(RELATIVE_PATH name ${PROJECT_SOURCE_DIR} ${path})
+    add_custom_command(
+      OUTPUT ${out}/${name}.h ${out}/${name}.c++
+      COMMAND ${CMAKE_COMMAND} -E make_directory ${out}
+      COMMAND ${CAPNP_COMPILER} compile --import-path=${PROJECT_SOURCE_DIR} --src-prefix=${PROJECT_SOURCE_DIR}
+              -o${CAPNP_CPP}:${out} ${path}
+      COMMAND sed -i "1i #include \"runtime/wire/capnp_shim.h\"" ${out}/${name}.h
+      DEPENDS ${path} VERBATIM)
+    target_sources(${target} PRIVATE ${out}/${name}.c++ ${out}/${name}.h)
+    set_source_files_properties(${out}/${name}.c++ PROPERTIES COMPILE_OPTIONS -w)
+  endforeach()
+  target_include_directories(${target} SYSTEM PUBLIC ${out})
+  target_link_libraries(${target} PUBLIC CapnProto::capnp)
+endfunction()
+
 # troupe_test(NAME [LABELS …] [TIMEOUT s] [PROGRAM] DEPS … SOURCES …): one GoogleTest program, known to ctest.
 # PROGRAM: it runs the program `troupe`, found as TROUPE_BINARY.
 function(troupe_test name)

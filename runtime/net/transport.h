@@ -9,16 +9,12 @@
 
 #include "runtime/actor/event_loop.h"
 #include "runtime/base/result.h"
-#include "runtime/wire/buffer.h"
+#include "runtime/wire/body.h"
 #include "runtime/wire/header.h"
 
 namespace troupe::net {
 
-// A message's content as bytes: one Cap'n Proto message (its segments, flat) and the buffers that travel beside it.
-struct Body {
-  std::vector<std::byte> words;
-  std::vector<wire::Buffer> buffers;
-};
+using wire::Body;
 
 // A message's content as an object: turned into bytes only by a backend that must.
 class Payload {
@@ -46,11 +42,27 @@ struct Peer {
 struct LinkOptions {
   std::chrono::milliseconds heartbeat_every{200};
   std::chrono::milliseconds silence_limit{5'000};  // nothing heard for so long: the link is cut
+  std::chrono::milliseconds connect_deadline{5'000};
   std::chrono::milliseconds handshake_deadline{5'000};
-  int64_t window = 1024;                        // messages under way to the peer, not yet taken by it
-  int64_t window_bytes = int64_t{64} << 20;     // of encoded bodies queued here
-  int64_t max_frame_bytes = int64_t{16} << 20;  // of a body without its buffers; a larger one closes the link
-  int64_t max_buffer_bytes = int64_t{16} << 30;
+  // What the peer may have sent that was not released here: messages, and bytes of their bodies with buffers, which
+  // the last message may exceed. So both ends of a link together never hold more for a slow receiver. The smaller
+  // one of both nodes' options counts.
+  int64_t window = 1024;
+  int64_t window_bytes = int64_t{64} << 20;
+  int64_t max_frame_bytes = int64_t{16} << 20;   // of a body without its buffers; a larger one closes the link
+  int64_t max_buffer_bytes = int64_t{16} << 30;  // of all buffers of a body
+};
+
+// Of one link, both directions.
+struct LinkCounters {
+  int64_t sent = 0;  // frames, the link's own included
+  int64_t received = 0;
+  int64_t sent_bytes = 0;  // of bodies with their buffers
+  int64_t received_bytes = 0;
+  int64_t dropped_stale = 0;  // parcels of an older generation
+  int64_t most_held = 0;      // the most messages that were received and not yet released
+  int64_t most_held_bytes = 0;
+  int64_t most_queued_bytes = 0;  // the most that waited here for the connection
 };
 
 struct LinkEvents {
@@ -69,16 +81,19 @@ class Link {
   virtual const Peer& peer() const = 0;
   // REQUIRES: once, before anything else. What arrived earlier was kept.
   virtual void start(LinkEvents events) = 0;
-  // False, and the parcel untouched, where the window is full: on_room follows. System parcels always go. After
-  // the link has closed, true: it is dropped, and on_closed has said or will say why.
+  // False, and the parcel untouched, where the window is full: on_room follows. System parcels always go, and ahead
+  // of messages that wait. After the link has closed, true: it is dropped, and on_closed has said or will say why.
   virtual bool send(Parcel& parcel) = 0;
   // The receiver has taken `count` parcels from on_parcel into a mailbox that has room again: the peer may send more.
+  // Parcels of the kinds message, reply and error count, in the order they came; system parcels do not.
   virtual void release(int64_t count) = 0;
-  // Sends what is queued (for at most a second), then the reason. on_closed does not follow.
+  // Sends what is queued (for at most a second), then the reason. on_closed does not follow. Destroying an open link
+  // closes it, too. Both may be done inside the link's own callbacks.
   virtual void close(const Error& reason) = 0;
+  virtual const LinkCounters& counters() const = 0;
 };
 
-// A node's way to other nodes. Loop thread only.
+// A node's way to other nodes. Loop thread only; its links may outlive it, but not the loop.
 class Transport {
  public:
   virtual ~Transport() = default;

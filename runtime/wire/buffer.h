@@ -13,7 +13,8 @@ class Buffer {
   // `bytes` stay valid as long as `owner` lives.
   Buffer(std::span<const std::byte> bytes, std::shared_ptr<const void> owner)
       : bytes_(bytes), owner_(std::move(owner)) {}
-  // Uninitialised memory of its own, aligned to 64 bytes, and a way to fill it before it is shared.
+  // Uninitialised memory of its own, aligned to 64 bytes, and a way to fill it before it is shared. Large memory is
+  // committed by the operating system only where it is written.
   static Buffer allocate(size_t size, std::span<std::byte>* writable);
 
   std::span<const std::byte> bytes() const { return bytes_; }
@@ -22,6 +23,21 @@ class Buffer {
  private:
   std::span<const std::byte> bytes_;
   std::shared_ptr<const void> owner_;
+};
+
+// Keeps the memory of large buffers that nobody holds any more for the next ones, because fresh pages cost as much
+// as the copying. Thread-safe; buffers may outlive it.
+class BufferPool {
+ public:
+  // Keeps at most `keep_bytes` that are not in use.
+  explicit BufferPool(size_t keep_bytes = size_t{256} << 20);
+  // As Buffer::allocate().
+  Buffer allocate(size_t size, std::span<std::byte>* writable);
+  size_t kept_bytes() const;
+
+ private:
+  class Shelf;
+  std::shared_ptr<Shelf> shelf_;
 };
 
 // From this size on, a buffer goes by rendezvous: the receiver fetches it straight into its own memory.

@@ -1,0 +1,103 @@
+#include "runtime/net/local_node.h"
+
+#include <link.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <climits>
+#include <cstring>
+
+#include "runtime/base/check.h"
+#include "runtime/base/file.h"
+#include "runtime/wire/bytes.h"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+namespace troupe::net {
+namespace {
+
+std::string hexadecimal(std::span<const std::byte> bytes) {
+  std::string text;
+  for (const std::byte b : bytes) text += fmt::format("{:02x}", static_cast<unsigned>(b));
+  return text;
+}
+
+// Called for the program itself first: looks through its notes.
+int find_build_id(dl_phdr_info* info, size_t, void* found) {
+  for (int i = 0; i < info->dlpi_phnum; ++i) {
+    const auto& segment = info->dlpi_phdr[i];
+    if (segment.p_type != PT_NOTE) continue;
+    const auto* at = reinterpret_cast<const std::byte*>(info->dlpi_addr + segment.p_vaddr);
+    const std::byte* end = at + segment.p_memsz;
+    while (at + sizeof(ElfW(Nhdr)) <= end) {
+      ElfW(Nhdr) note;
+      std::memcpy(&note, at, sizeof(note));
+      const std::byte* name = at + sizeof(note);
+      const std::byte* content = name + (note.n_namesz + 3) / 4 * 4;
+      at = content + (note.n_descsz + 3) / 4 * 4;
+      if (at > end) break;
+      if (note.n_type == NT_GNU_BUILD_ID && note.n_namesz == 4 && std::memcmp(name, "GNU", 4) == 0) {
+        *static_cast<std::string*>(found) = hexadecimal({content, note.n_descsz});
+        return 1;
+      }
+    }
+  }
+  return 1;  // only the program, not its libraries
+}
+
+}  // namespace
+
+LocalNode::LocalNode(Peer self, std::string build, std::string token)
+    : self_(std::move(self)), build_(std::move(build)), token_(std::move(token)), generation_(self_.generation) {
+  TROUPE_CHECK(!token_.empty(), "a node needs the job's token");
+}
+
+Result<Peer> LocalNode::here(std::string name, uint64_t generation) {
+  const wire::Nonce random = TROUPE_TRY(wire::random_nonce());
+  std::array<char, HOST_NAME_MAX + 1> host{};
+  ::gethostname(host.data(), host.size() - 1);
+  return Peer{wire::load<uint64_t>(random.data()) | 1, std::move(name), host.data(), ::getpid(), generation};
+}
+
+void LocalNode::enter_generation(uint64_t generation) {
+  TROUPE_CHECK(generation_.exchange(generation) <= generation, "generations never go back");
+}
+
+wire::Identity LocalNode::identity(const LinkOptions& options) const {
+  wire::Identity identity;
+  identity.node = self_.node;
+  identity.name = self_.name;
+  identity.host = self_.host;
+  identity.pid = self_.pid;
+  identity.generation = generation();
+  identity.build = build_;
+  identity.window = options.window;
+  identity.window_bytes = options.window_bytes;
+  identity.max_frame_bytes = options.max_frame_bytes;
+  identity.max_buffer_bytes = options.max_buffer_bytes;
+  return identity;
+}
+
+std::string program_build() {
+  std::string found;
+  ::dl_iterate_phdr(find_build_id, &found);
+  if (!found.empty()) return found;
+  const auto file = MappedFile::open("/proc/self/exe");
+  if (!file.ok()) return "unknown";
+  return fmt::format("{:016x}", XXH3_64bits(file->bytes().data(), file->bytes().size()));
+}
+
+Peer peer_of(const wire::Identity& identity) {
+  return {identity.node, identity.name, identity.host, identity.pid, identity.generation};
+}
+
+LinkOptions joint_options(LinkOptions own, const wire::Identity& peer) {
+  own.window = std::min(own.window, peer.window);
+  own.window_bytes = std::min(own.window_bytes, peer.window_bytes);
+  own.max_frame_bytes = std::min(own.max_frame_bytes, peer.max_frame_bytes);
+  own.max_buffer_bytes = std::min(own.max_buffer_bytes, peer.max_buffer_bytes);
+  return own;
+}
+
+}  // namespace troupe::net

@@ -1,0 +1,42 @@
+// What this process says of itself to other nodes, and what it asks of them.
+#pragma once
+#include <atomic>
+#include <string>
+
+#include "runtime/net/transport.h"
+#include "runtime/wire/handshake.h"
+
+namespace troupe::net {
+
+class LocalNode {
+ public:
+  // REQUIRES: a token. `self.generation` is the first one.
+  LocalNode(Peer self, std::string build, std::string token);
+  // This process, with a number that no other start of a process has. Errors (environment): no random numbers.
+  static Result<Peer> here(std::string name, uint64_t generation);
+
+  const Peer& self() const { return self_; }
+  const std::string& build() const { return build_; }
+  const std::string& token() const { return token_; }
+  // Peers of an older generation are refused, and their frames dropped. Any thread.
+  uint64_t generation() const { return generation_.load(std::memory_order_relaxed); }
+  // REQUIRES: not less than before.
+  void enter_generation(uint64_t generation);
+
+  wire::Identity identity(const LinkOptions& options) const;
+
+ private:
+  const Peer self_;
+  const std::string build_;
+  const std::string token_;
+  std::atomic<uint64_t> generation_;
+};
+
+// The running program's build id (the linker's note, or else a hash of the program's file), in hexadecimal.
+std::string program_build();
+
+Peer peer_of(const wire::Identity& identity);
+// The smaller one of each limit.
+LinkOptions joint_options(LinkOptions own, const wire::Identity& peer);
+
+}  // namespace troupe::net

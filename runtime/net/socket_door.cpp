@@ -1,0 +1,338 @@
+#include "runtime/net/socket_door.h"
+
+#include <boost/asio/connect.hpp>
+#include <boost/asio/read.hpp>
+#include <boost/asio/write.hpp>
+#include <charconv>
+#include <set>
+
+#include "runtime/base/check.h"
+
+namespace troupe::net {
+namespace {
+
+namespace asio = boost::asio;
+using asio::ip::tcp;
+using boost::system::error_code;
+
+// Callers that have not proved themselves; more are hung up on at once.
+constexpr size_t kMostEntering = 256;
+
+struct HostPort {
+  std::string host;
+  std::string port;
+};
+
+// "host:port", "[v6]:port".
+Result<HostPort> split(const std::string& address) {
+  const size_t colon = address.rfind(':');
+  HostPort parts;
+  if (colon == std::string::npos) return usage_error("{}: not an address; write host:port", address);
+  parts.host = address.substr(0, colon);
+  parts.port = address.substr(colon + 1);
+  if (parts.host.size() >= 2 && parts.host.front() == '[' && parts.host.back() == ']') {
+    parts.host = parts.host.substr(1, parts.host.size() - 2);
+  }
+  uint16_t number = 0;
+  const auto [end, error] = std::from_chars(parts.port.data(), parts.port.data() + parts.port.size(), number);
+  if (error != std::errc() || end != parts.port.data() + parts.port.size()) {
+    return usage_error("{}: not an address; write host:port", address);
+  }
+  return parts;
+}
+
+std::string describe(const tcp::endpoint& endpoint) {
+  const bool v6 = endpoint.address().is_v6();
+  return fmt::format("{}{}{}:{}", v6 ? "[" : "", endpoint.address().to_string(), v6 ? "]" : "", endpoint.port());
+}
+
+double seconds(std::chrono::nanoseconds duration) { return std::chrono::duration<double>(duration).count(); }
+
+}  // namespace
+
+struct SocketDoor::Room {
+  actor::ThreadLoop& loop;
+  const LocalNode& node;
+  LinkOptions options;
+  Describe describe;
+  bool closed = false;
+  std::vector<std::unique_ptr<tcp::acceptor>> acceptors;
+  std::set<std::shared_ptr<Entering>> entering;
+  std::set<std::shared_ptr<Dialing>> dialing;
+  std::function<void(const Error&)> refused;
+
+  wire::Identity identity() const {
+    wire::Identity identity = node.identity(options);
+    if (describe) identity.transport = describe();
+    return identity;
+  }
+};
+
+// One connection on its way through the handshake.
+class SocketDoor::Entering : public std::enable_shared_from_this<Entering> {
+ public:
+  using Done = std::function<void(Result<Entered>)>;
+
+  Entering(std::shared_ptr<Room> room, tcp::socket socket, wire::Handshake::Role role, const wire::Nonce& nonce,
+           std::string where, Done done)
+      : room_(std::move(room)),
+        socket_(std::move(socket)),
+        role_(role),
+        handshake_(role, room_->identity(), room_->node.token(), nonce),
+        where_(std::move(where)),
+        done_(std::move(done)) {}
+
+  void start() {
+    room_->entering.insert(shared_from_this());
+    error_code ignored;
+    socket_.set_option(tcp::no_delay(true), ignored);
+    timer_ = room_->loop.after(room_->options.handshake_deadline, [this] {
+      end(failed("no handshake within {:.1f} s", seconds(room_->options.handshake_deadline)));
+    });
+    go_on();
+  }
+  void drop() {
+    done_ = nullptr;
+    timer_.cancel();
+    error_code ignored;
+    socket_.close(ignored);
+  }
+
+ private:
+  // Writes what is due, then reads what is due.
+  void go_on() {
+    output_ = handshake_.take_output();
+    if (output_.empty()) return read();
+    asio::async_write(socket_, asio::buffer(output_), [self = shared_from_this()](const error_code& error, size_t) {
+      if (!self->done_) return;
+      if (error) return self->end(self->broken(error));
+      self->read();
+    });
+  }
+  void read() {
+    if (outcome_) return end(*outcome_);
+    if (handshake_.done()) return enter();
+    input_.resize(handshake_.wants());
+    asio::async_read(socket_, asio::buffer(input_), [self = shared_from_this()](const error_code& error, size_t) {
+      if (!self->done_) return;
+      if (error) return self->end(self->broken(error));
+      // After a refusal, what it says is still written.
+      if (Status status = self->handshake_.receive(self->input_); !status.ok()) {
+        self->outcome_ = std::move(status).error();
+      }
+      self->go_on();
+    });
+  }
+  Error broken(const error_code& error) const {
+    if (error == asio::error::eof || error == asio::error::connection_reset || error == asio::error::broken_pipe) {
+      return failed("the other side hung up during the handshake");
+    }
+    return failed("{}", error.message());
+  }
+  void enter() {
+    const bool dialer = role_ == wire::Handshake::Role::dialer;
+    error_code ignored;
+    socket_.non_blocking(true, ignored);
+    Entered entered{std::move(socket_), handshake_.peer(), handshake_.derive(dialer ? "to listener" : "to dialer"),
+                    handshake_.derive(dialer ? "to dialer" : "to listener")};
+    finish(std::move(entered));
+  }
+  void end(Error error) {
+    error_code ignored;
+    socket_.shutdown(tcp::socket::shutdown_both, ignored);
+    socket_.close(ignored);
+    finish(std::move(error).within(where_));
+  }
+  void finish(Result<Entered> result) {
+    const auto self = shared_from_this();
+    room_->entering.erase(self);
+    timer_.cancel();
+    if (const auto done = std::exchange(done_, nullptr)) done(std::move(result));
+  }
+
+  const std::shared_ptr<Room> room_;
+  tcp::socket socket_;
+  const wire::Handshake::Role role_;
+  wire::Handshake handshake_;
+  const std::string where_;
+  Done done_;
+  std::vector<std::byte> output_;
+  std::vector<std::byte> input_;
+  std::optional<Error> outcome_;
+  actor::Timer timer_;
+};
+
+// Resolves a name and tries its addresses in turn.
+class SocketDoor::Dialing : public std::enable_shared_from_this<Dialing> {
+ public:
+  Dialing(std::shared_ptr<Room> room, std::string address, std::function<void(Result<Entered>)> done)
+      : room_(std::move(room)),
+        resolver_(room_->loop.io()),
+        socket_(room_->loop.io()),
+        address_(std::move(address)),
+        done_(std::move(done)) {}
+
+  void start() {
+    room_->dialing.insert(shared_from_this());
+    timer_ = room_->loop.after(room_->options.connect_deadline, [this] {
+      finish(failed("no answer within {:.1f} s", seconds(room_->options.connect_deadline)));
+    });
+    auto parts = split(address_);
+    if (!parts.ok()) {
+      room_->loop.post([self = shared_from_this(), error = std::move(parts).error()] { self->fail(error); });
+      return;
+    }
+    // Numbers need no resolver, which is a thread.
+    error_code error;
+    const auto number = asio::ip::make_address(parts->host, error);
+    if (!error) {
+      const auto port = static_cast<uint16_t>(std::stoi(parts->port));
+      asio::async_connect(socket_, std::vector<tcp::endpoint>{{number, port}}, connected());
+      return;
+    }
+    resolver_.async_resolve(
+        parts->host, parts->port,
+        [self = shared_from_this()](const error_code& why, const tcp::resolver::results_type& found) {
+          if (!self->done_) return;
+          if (why) return self->finish(failed("{}", why.message()));
+          asio::async_connect(self->socket_, found, self->connected());
+        });
+  }
+  void drop() {
+    done_ = nullptr;
+    timer_.cancel();
+    resolver_.cancel();
+    error_code ignored;
+    socket_.close(ignored);
+  }
+
+ private:
+  std::function<void(const error_code&, const tcp::endpoint&)> connected() {
+    return [self = shared_from_this()](const error_code& error, const tcp::endpoint&) {
+      if (!self->done_) return;
+      if (error)
+        return self->finish(
+            failed("{}", error == asio::error::connection_refused ? "connection refused" : error.message()));
+      self->shake_hands();
+    };
+  }
+  void shake_hands() {
+    auto nonce = wire::random_nonce();
+    if (!nonce.ok()) return fail(std::move(nonce).error());
+    const auto entering = std::make_shared<Entering>(room_, std::move(socket_), wire::Handshake::Role::dialer, *nonce,
+                                                     address_, std::exchange(done_, nullptr));
+    forget();
+    entering->start();
+  }
+  void finish(Error error) { fail(std::move(error).within(address_)); }
+  void fail(Error error) {
+    error_code ignored;
+    socket_.close(ignored);
+    const auto done = std::exchange(done_, nullptr);
+    forget();
+    if (done) done(std::move(error));
+  }
+  void forget() {
+    timer_.cancel();
+    room_->dialing.erase(shared_from_this());
+  }
+
+  const std::shared_ptr<Room> room_;
+  tcp::resolver resolver_;
+  tcp::socket socket_;
+  const std::string address_;
+  std::function<void(Result<Entered>)> done_;
+  actor::Timer timer_;
+};
+
+SocketDoor::SocketDoor(actor::ThreadLoop& loop, const LocalNode& node, const LinkOptions& options, Describe describe)
+    : room_(new Room{loop, node, options, std::move(describe), false, {}, {}, {}, {}}) {}
+
+SocketDoor::~SocketDoor() {
+  room_->closed = true;
+  room_->refused = nullptr;
+  room_->acceptors.clear();
+  for (const auto& entering : std::exchange(room_->entering, {})) entering->drop();
+  for (const auto& dialing : std::exchange(room_->dialing, {})) dialing->drop();
+}
+
+void SocketDoor::on_refused(std::function<void(const Error&)> refused) { room_->refused = std::move(refused); }
+
+Result<std::string> SocketDoor::listen(const std::string& address, std::function<void(Entered)> entered) {
+  const HostPort parts = TROUPE_TRY(split(address.empty() ? "127.0.0.1:0" : address));
+  error_code error;
+  tcp::endpoint endpoint;
+  const auto number = asio::ip::make_address(parts.host, error);
+  if (!error) {
+    endpoint = {number, static_cast<uint16_t>(std::stoi(parts.port))};
+  } else {
+    tcp::resolver resolver(room_->loop.io());
+    const auto found = resolver.resolve(parts.host, parts.port, tcp::resolver::passive, error);
+    if (error) return failed("{}: {}", address, error.message());
+    endpoint = *found.begin();
+  }
+  auto acceptor = std::make_unique<tcp::acceptor>(room_->loop.io());
+  acceptor->open(endpoint.protocol(), error);
+  if (!error) acceptor->set_option(tcp::acceptor::reuse_address(true), error);
+  if (!error) acceptor->bind(endpoint, error);
+  if (!error) acceptor->listen(asio::socket_base::max_listen_connections, error);
+  if (error) {
+    return failed("{}: {}", address, error == asio::error::address_in_use ? "address in use" : error.message());
+  }
+  const std::string bound = describe(acceptor->local_endpoint());
+
+  // Accepts one after the other for as long as the room is open.
+  struct Accepting : std::enable_shared_from_this<Accepting> {
+    std::shared_ptr<Room> room;
+    tcp::acceptor* acceptor;
+    std::function<void(Entered)> entered;
+    actor::Timer pause;
+
+    void next() {
+      acceptor->async_accept([self = shared_from_this()](const error_code& why, tcp::socket socket) {
+        if (self->room->closed) return;
+        if (why) {
+          // Out of file descriptors, most likely: some will come back.
+          if (self->room->refused) self->room->refused(failed("cannot accept: {}", why.message()));
+          self->pause = self->room->loop.after(std::chrono::milliseconds(100), [self] { self->next(); });
+          return;
+        }
+        self->let_in(std::move(socket));
+        self->next();
+      });
+    }
+    void let_in(tcp::socket socket) {
+      error_code ignored;
+      const tcp::endpoint from = socket.remote_endpoint(ignored);
+      const auto refuse = [this](const Error& why) {
+        if (room->refused) room->refused(why);
+      };
+      if (room->entering.size() >= kMostEntering) return refuse(failed("{}: too many callers", describe(from)));
+      auto nonce = wire::random_nonce();
+      if (!nonce.ok()) return refuse(nonce.error());
+      const auto done = [self = shared_from_this()](Result<Entered> result) {
+        if (self->room->closed) return;
+        if (result.ok()) {
+          self->entered(std::move(result).value());
+        } else if (self->room->refused) {
+          self->room->refused(result.error());
+        }
+      };
+      std::make_shared<Entering>(room, std::move(socket), wire::Handshake::Role::listener, *nonce, describe(from), done)
+          ->start();
+    }
+  };
+  auto accepting = std::make_shared<Accepting>();
+  accepting->room = room_;
+  accepting->acceptor = acceptor.get();
+  accepting->entered = std::move(entered);
+  accepting->next();
+  room_->acceptors.push_back(std::move(acceptor));
+  return bound;
+}
+
+void SocketDoor::connect(const std::string& address, std::function<void(Result<Entered>)> entered) {
+  std::make_shared<Dialing>(room_, address, std::move(entered))->start();
+}
+
+}  // namespace troupe::net
