@@ -15,7 +15,7 @@ build=(
   clang-19 lld-19 libstdc++-12-dev libc6-dev cmake ninja-build ccache pkg-config  # compiler and build
   git ca-certificates gzip xz-utils                                               # fetch and unpack
   libboost1.81-dev libfmt-dev libspdlog-dev libtomlplusplus-dev libcli11-dev      # base and command line
-  libcapnp-dev capnproto libssl-dev                                               # messages between nodes
+  libcapnp-dev capnproto libssl-dev libucx-dev                                    # messages between nodes
   libhwy-dev                                                                      # CPU kernels
   libhdf5-dev libxxhash-dev                                                       # checkpoints
   zlib1g-dev libzstd-dev libpcre2-dev libsentencepiece-dev                        # data and tokenizers

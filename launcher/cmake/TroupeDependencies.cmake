@@ -19,6 +19,18 @@ pkg_check_modules(pcre2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(sentencepiece REQUIRED IMPORTED_TARGET sentencepiece)
 find_path(CLI11_INCLUDE_DIR CLI/CLI.hpp REQUIRED)
 
+# Optional parts: AUTO takes what is there, ON insists.
+set(TROUPE_UCX AUTO CACHE STRING "links over UCX: AUTO, ON or OFF")
+set(TROUPE_HAS_UCX OFF)
+if(NOT TROUPE_UCX STREQUAL "OFF")
+  pkg_check_modules(ucx IMPORTED_TARGET ucx)
+  if(ucx_FOUND)
+    set(TROUPE_HAS_UCX ON)
+  elseif(TROUPE_UCX STREQUAL "ON")
+    message(FATAL_ERROR "TROUPE_UCX is ON, but UCX was not found (Debian: libucx-dev)")
+  endif()
+endif()
+
 if(TROUPE_TESTS)
   find_package(GTest REQUIRED)
   find_package(benchmark REQUIRED)

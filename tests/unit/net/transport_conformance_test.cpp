@@ -2,6 +2,7 @@
 #include "tests/unit/net/transport_conformance.h"
 #include "runtime/net/inproc.h"
 #include "runtime/net/tcp.h"
+#include "runtime/net/ucx.h"
 
 namespace troupe::net {
 namespace {
@@ -356,6 +357,14 @@ std::vector<Backend> backends() {
                    return std::make_unique<TcpTransport>(loop, node, options);
                  },
                  "127.0.0.1:1"});
+  all.push_back({"ucx", {}, "127.0.0.1:1"});
+  if (has_ucx()) {
+    all.back().make = [](actor::ThreadLoop& loop, const LocalNode& node, const LinkOptions& options) {
+      auto transport = make_ucx_transport(loop, node, options);
+      EXPECT_TRUE(transport.ok()) << transport.error().message();
+      return std::move(transport).value();
+    };
+  }
   return all;
 }
 

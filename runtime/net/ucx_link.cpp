@@ -1,0 +1,259 @@
+#include "runtime/net/ucx_link.h"
+
+#include <boost/asio/buffer.hpp>
+
+#include "runtime/wire/bytes.h"
+#include "runtime/wire/frame.h"
+
+namespace troupe::net {
+namespace {
+
+using boost::system::error_code;
+
+// More wait in the account, where system parcels can pass them.
+constexpr int64_t kMostUnderWayBytes = int64_t{1} << 20;
+constexpr int64_t kMostUnderWay = 256;
+// A frame this far ahead of the next one is none.
+constexpr uint64_t kMostAhead = 1 << 16;
+// The peer's last words may come after the news of its end.
+constexpr std::chrono::milliseconds kGrace{200};
+
+bool is_large(size_t size) { return size >= wire::kRendezvousBytes; }
+
+}  // namespace
+
+UcxLink::UcxLink(actor::EventLoop& loop, const LocalNode& node, Peer peer, const LinkOptions& options,
+                 std::shared_ptr<UcxWorker> worker, std::shared_ptr<wire::BufferPool> pool,
+                 boost::asio::ip::tcp::socket socket)
+    : LinkState(loop, node, std::move(peer), options),
+      worker_(std::move(worker)),
+      pool_(std::move(pool)),
+      limits_{options.max_frame_bytes, options.max_buffer_bytes},
+      watch_(std::move(socket)) {}
+
+Status UcxLink::join(std::span<const std::byte> peer_address, uint64_t own, uint64_t peer) {
+  route_ = TROUPE_TRY(worker_->join(self(), peer_address, own, peer));
+  const std::array<std::byte, 1> joined{};
+  error_code error;
+  watch_.write_some(boost::asio::buffer(joined), error);  // the first byte of a fresh connection never waits
+  watch();
+  return {};
+}
+
+// --- Sending.
+
+void UcxLink::pump() {
+  while (ready_ && core().has_output() && under_way_bytes_ < kMostUnderWayBytes && under_way_ < kMostUnderWay) {
+    Parcel parcel = core().next(now());
+    const Body& body = parcel.body;
+    scratch_.clear();
+    wire::append_frame_head(parcel.header, body, scratch_);
+    wire::append(scratch_, body.words);
+    for (const wire::Buffer& buffer : body.buffers) {
+      if (!is_large(buffer.size())) wire::append(scratch_, buffer.bytes());
+    }
+    const uint64_t sequence = parcel.header.sequence;
+    ++under_way_;
+    under_way_bytes_ += static_cast<int64_t>(scratch_.size());
+    worker_->send(*route_, sequence, 0, scratch_);
+    for (size_t i = 0; i < body.buffers.size(); ++i) {
+      const wire::Buffer& buffer = body.buffers[i];
+      if (!is_large(buffer.size())) continue;
+      ++under_way_;
+      under_way_bytes_ += static_cast<int64_t>(buffer.size());
+      worker_->send(*route_, sequence, static_cast<uint32_t>(i + 1), buffer);
+    }
+    if (scratch_.capacity() > static_cast<size_t>(kMostUnderWayBytes)) scratch_ = {};
+  }
+}
+
+void UcxLink::sent(size_t bytes) {
+  --under_way_;
+  under_way_bytes_ -= static_cast<int64_t>(bytes);
+}
+
+void UcxLink::finish() {
+  worker_->flush(*route_, [self = self()] {
+    // The peer has everything. It hears that no more comes, reads to the end, and then closes in turn.
+    if (self->is_shut()) return;
+    error_code ignored;
+    self->watch_.shutdown(boost::asio::ip::tcp::socket::shutdown_send, ignored);
+  });
+}
+
+void UcxLink::shut() noexcept {
+  grace_.cancel();
+  if (route_) worker_->leave(*route_);
+  error_code ignored;
+  watch_.close(ignored);
+}
+
+// --- Receiving.
+
+bool UcxLink::Arriving::whole() const {
+  if (!head || parts.size() != large.size()) return false;
+  for (const Part& part : parts) {
+    if (!part.whole) return false;
+  }
+  return true;
+}
+
+UcxLink::Arriving* UcxLink::arriving(uint64_t sequence) {
+  if (sequence < next_ || sequence - next_ >= kMostAhead) {
+    broke(failed("frame {} came where {} was due", sequence, next_));
+    return nullptr;
+  }
+  while (arriving_.size() <= sequence - next_) arriving_.emplace_back();
+  return &arriving_[sequence - next_];
+}
+
+void UcxLink::take_head(Arriving& into, std::span<const std::byte> bytes) {
+  const auto malformed = [this] { broke(failed("a malformed frame")); };
+  if (into.head || bytes.size() < wire::kFrameHeadBytes) return malformed();
+  auto head = wire::parse_frame_head(bytes.first(wire::kFrameHeadBytes), limits_);
+  if (!head.ok()) return broke(std::move(head).error());
+  bytes = bytes.subspan(wire::kFrameHeadBytes);
+  if (bytes.size() < size_t{8} * head->buffers) return malformed();
+  auto lengths = wire::parse_buffer_lengths(bytes.first(size_t{8} * head->buffers), *head);
+  if (!lengths.ok()) return broke(std::move(lengths).error());
+  bytes = bytes.subspan(size_t{8} * head->buffers);
+  size_t expected = head->words_bytes;
+  for (const size_t length : *lengths) expected += is_large(length) ? 0 : length;
+  if (bytes.size() != expected) return malformed();
+  into.head = true;
+  into.frame.header = head->header;
+  wire::append(into.frame.body.words, bytes.first(head->words_bytes));
+  bytes = bytes.subspan(head->words_bytes);
+  std::vector<wire::Buffer>& buffers = into.frame.body.buffers;
+  for (size_t i = 0; i < lengths->size(); ++i) {
+    const size_t length = (*lengths)[i];
+    if (is_large(length)) {
+      into.large.push_back(static_cast<uint32_t>(i + 1));
+      // Its length, until it comes.
+      buffers.emplace_back(std::span<const std::byte>(static_cast<const std::byte*>(nullptr), length), nullptr);
+      continue;
+    }
+    std::span<std::byte> memory;
+    buffers.push_back(pool_->allocate(length, &memory));
+    std::copy_n(bytes.begin(), length, memory.begin());
+    bytes = bytes.subspan(length);
+  }
+}
+
+void UcxLink::part_came(uint64_t sequence, uint32_t part, std::span<const std::byte> bytes) {
+  came_ = true;
+  if (part != 0) {
+    // A large buffer that UCX brought at once.
+    const std::span<std::byte> memory = part_begins(sequence, part, bytes.size());
+    if (memory.size() != bytes.size()) return;
+    std::copy(bytes.begin(), bytes.end(), memory.begin());
+    return part_ended(sequence, part);
+  }
+  if (Arriving* into = arriving(sequence)) take_head(*into, bytes);
+}
+
+std::span<std::byte> UcxLink::part_begins(uint64_t sequence, uint32_t part, size_t size) {
+  const auto head_limit = static_cast<size_t>(limits_.max_words_bytes) + wire::kFrameHeadBytes +
+                          limits_.max_buffers * (wire::kRendezvousBytes + 8);
+  const size_t limit = part == 0 ? head_limit : static_cast<size_t>(limits_.max_buffers_bytes);
+  Arriving* into = arriving(sequence);
+  if (into == nullptr) return {};
+  if (size > limit || into->parts.size() > limits_.max_buffers) {
+    broke(failed("a frame larger than its limits"));
+    return {};
+  }
+  Part& begun = into->parts.emplace_back();
+  begun.number = part;
+  begun.buffer = pool_->allocate(size, &begun.memory);
+  return begun.memory;
+}
+
+void UcxLink::part_ended(uint64_t sequence, uint32_t part) {
+  came_ = true;
+  if (sequence < next_) return;
+  Arriving* into = arriving(sequence);
+  if (into == nullptr) return;
+  for (size_t i = 0; i < into->parts.size(); ++i) {
+    Part& ended = into->parts[i];
+    if (ended.number != part || ended.whole) continue;
+    ended.whole = true;
+    if (part == 0) {
+      // A head so long that UCX let us fetch it.
+      const Part head = std::move(ended);
+      into->parts.erase(into->parts.begin() + static_cast<ptrdiff_t>(i));
+      take_head(*into, head.memory);
+    }
+    return;
+  }
+}
+
+void UcxLink::broke(Error cause) {
+  if (!broken_) broken_ = std::move(cause);
+}
+
+void UcxLink::noted() {
+  if (is_shut()) return;
+  if (core().has_output()) schedule();
+  if (listening_) deliver();
+}
+
+void UcxLink::open() {
+  loop().post([self = self()] {
+    if (self->is_shut()) return;
+    self->listening_ = true;
+    self->progress_at_ = self->now();
+    self->deliver();
+    if (self->peer_ended_ && !self->is_shut()) self->peer_ended();
+  });
+}
+
+void UcxLink::deliver() {
+  if (std::exchange(came_, false)) heard();
+  while (!arriving_.empty() && arriving_.front().whole()) {
+    Arriving whole = std::move(arriving_.front());
+    arriving_.pop_front();
+    ++next_;
+    progress_at_ = now();
+    std::vector<wire::Buffer>& buffers = whole.frame.body.buffers;
+    for (Part& part : whole.parts) {
+      if (part.number > buffers.size() || buffers[part.number - 1].size() != part.buffer.size()) {
+        return lost(failed("link to {}: a frame's buffer is not what its head says", peer().name));
+      }
+      buffers[part.number - 1] = std::move(part.buffer);
+    }
+    if (!arrived({whole.frame.header, nullptr, std::move(whole.frame.body)})) return;
+  }
+  if (is_shut()) return;
+  if (broken_) {
+    if (is_closing()) return drained();
+    return lost(std::move(*broken_).within(fmt::format("link to {}", peer().name)));
+  }
+  // Something later came, and what is due does not: heartbeats alone would hide that.
+  if (!arriving_.empty() && arriving_.front().parts.empty() && now() - progress_at_ > core().options().silence_limit &&
+      core().options().heartbeat_every.count() > 0) {
+    lost(failed("link to {}: frame {} is missing", peer().name, next_));
+  }
+}
+
+// One byte says that the peer has joined. Then the connection carries nothing: it ends when the peer has closed the
+// link, or is dead.
+void UcxLink::watch() {
+  watch_.async_read_some(boost::asio::buffer(watched_), [self = self()](const error_code& error, size_t) {
+    if (self->is_shut()) return;
+    if (error) return self->is_closing() ? self->drained() : self->peer_ended();
+    self->ready_ = true;
+    self->schedule();
+    self->watch();
+  });
+}
+
+void UcxLink::peer_ended() {
+  peer_ended_ = true;
+  if (!listening_) return;  // until what came is delivered
+  grace_ = loop().after(kGrace, [weak = std::weak_ptr<UcxLink>(self())] {
+    const auto link = weak.lock();
+    if (link && !link->is_shut()) link->lost(failed("{} is gone: the connection broke off", link->peer().name));
+  });
+}
+
+}  // namespace troupe::net
