@@ -62,9 +62,9 @@ class Call final : public Replying<typename Traits<M>::Answer> {
     if constexpr (Traits<M>::is_task) task_ = {};
   }
   const MethodInfo& method() const override { return kMethod<M>; }
-  net::Body encode() const override { return encode_arguments(arguments_); }
 
  private:
+  net::Body encode_call() const override { return encode_arguments(arguments_); }
   struct NoTask {};
   using TaskType = std::conditional_t<Traits<M>::is_task, typename Traits<M>::Return, NoTask>;
   std::exception_ptr exception_of() const {

@@ -23,15 +23,7 @@ class RoomNotice final : public Replying<void> {
     static constexpr MethodInfo kInfo{"room", kLocalMethod};
     return kInfo;
   }
-  net::Body encode() const override { return {}; }
 };
-
-void tell_sender(Message& message, Result<void> result) {
-  const Handle<Asker> sender = std::move(message.sender);
-  auto notice = std::make_unique<RoomNotice>(std::exchange(message.ask, 0), std::move(result));
-  notice->asker = sender;
-  sender->answer(std::move(notice));
-}
 
 // Removes the message that `matches`; null: none does.
 template <class F>
@@ -47,14 +39,21 @@ std::unique_ptr<Message> remove_if(JobQueue& queue, F matches) {
 
 }  // namespace
 
+void notice_room(Message& message, Result<void> result) {
+  const Handle<Asker> sender = std::move(message.sender);
+  auto notice = std::make_unique<RoomNotice>(message.room, std::move(result));
+  notice->asker = sender;
+  sender->answer(std::move(notice));
+}
+
 void Message::run() noexcept {
   std::unique_ptr<Message> self(this);
   if (answered) {
     const Handle<Asker> to = std::move(asker);
-    static_cast<Executor&>(*to).deliver(ask, *this);
+    to->deliver(std::move(self));
   } else {
     const Handle<Endpoint> to = std::move(target);
-    static_cast<Cell&>(*to).arrive(std::move(self));
+    to->arrive(std::move(self));
   }
 }
 
@@ -163,7 +162,7 @@ Message* Cell::next() {
 void Cell::admit() {
   while (!waiting_.empty() && own_ < capacity_) {
     auto& message = static_cast<Message&>(waiting_.pop());
-    tell_sender(message, {});
+    notice_room(message, {});
     ++own_;
     enqueue(message);
   }
@@ -251,7 +250,7 @@ void Cell::failed(Message& message, const std::exception_ptr& exception) {
 void Cell::refuse(std::unique_ptr<Message> message) {
   if (message->foreign) foreign_.fetch_sub(1, std::memory_order_relaxed);
   const Cause why = cause();
-  if (message->sender != nullptr) tell_sender(*message, undeliverable(message->method().name, name_, *why));
+  if (message->sender != nullptr) notice_room(*message, undeliverable(message->method().name, name_, *why));
   if (message->asker == nullptr) return;
   message->fail(undeliverable(message->method().name, name_, *why));
   const Handle<Asker> asker = message->asker;
@@ -266,7 +265,7 @@ void Cell::forget(const Asker& asker, uint64_t ask, const Executor* from) {
 
 void Cell::forget_here(const Asker& asker, uint64_t ask) {
   const auto matches = [&](const Message& message) {
-    return message.ask == ask && (message.asker == &asker || message.sender == &asker);
+    return (message.asker == &asker && message.ask == ask) || (message.sender == &asker && message.room == ask);
   };
   for (Message& message : running_) {
     if (!matches(message)) continue;

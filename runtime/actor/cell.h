@@ -16,6 +16,7 @@
 #include "runtime/actor/job_queue.h"
 #include "runtime/actor/message.h"
 #include "runtime/actor/options.h"
+#include "runtime/actor/protocol.h"
 
 namespace troupe::actor {
 
@@ -55,9 +56,10 @@ class Cell final : public Endpoint, public Job {
   bool dead() const { return state() == State::dead; }
 
   // Gives it its actor and starts it. Called once, before anyone else knows it.
-  void start(std::unique_ptr<Actor> actor);
-  // A message from another thread has reached this one.
-  void arrive(std::unique_ptr<Message> message);
+  void start(std::unique_ptr<Actor> actor, ProtocolTable protocol);
+  void arrive(std::unique_ptr<Message> message) override;
+  // Answers it with the cause of death.
+  void refuse(std::unique_ptr<Message> message);
   // The handler has ended with a reply in the message, or by throwing.
   void finished(Message& message);
   void failed(Message& message, const std::exception_ptr& exception);
@@ -65,7 +67,8 @@ class Cell final : public Endpoint, public Job {
   void resume(Scope& scope, std::coroutine_handle<> coroutine);
 
   // Loop thread only. `again`: empty where the child cannot be started again.
-  Handle<Cell> spawn_child(SpawnOptions options, std::unique_ptr<Actor> actor, ActorFactory again);
+  Handle<Cell> spawn_child(SpawnOptions options, std::unique_ptr<Actor> actor, ProtocolTable protocol,
+                           ActorFactory again);
   Handle<Cell> child(std::string_view name) const;
   void supervise(const Supervision& supervision) { family().supervision = supervision; }
   const Supervision& supervision() { return family().supervision; }
@@ -86,6 +89,8 @@ class Cell final : public Endpoint, public Job {
     for (const Message& message : running_) f(message);
   }
   Cell* parent() const { return parent_; }
+  // What other nodes may ask.
+  ProtocolTable protocol() const { return protocol_; }
   const std::type_info& type() const { return *type_; }
   // It ended, or is ending, by failure.
   bool has_failed() const { return failed_; }
@@ -95,6 +100,7 @@ class Cell final : public Endpoint, public Job {
   struct Child {
     Handle<Cell> cell;
     SpawnOptions options;
+    ProtocolTable protocol;
     ActorFactory factory;  // empty: cannot be started again
   };
   struct Watcher {
@@ -117,7 +123,6 @@ class Cell final : public Endpoint, public Job {
   Message* next();
   void admit();
   void handle(Message& message);
-  void refuse(std::unique_ptr<Message> message);
   void forget_here(const Asker& asker, uint64_t ask);
   Cause exit(Exit::Kind kind, std::string why) const;
 
@@ -139,6 +144,7 @@ class Cell final : public Endpoint, public Job {
 
   Handle<Executor> executor_;
   std::unique_ptr<Actor> actor_;
+  ProtocolTable protocol_;
   const std::type_info* type_ = nullptr;  // of the actor
   Cell* parent_;                          // outlives its children
   std::unique_ptr<Family> family_;

@@ -21,14 +21,14 @@ class Cell::Hook final : public Replying<void> {
   }
   void abandon() override { task_ = {}; }
   const MethodInfo& method() const override { return method_; }
-  net::Body encode() const override { return {}; }
 
  private:
   Task<void> task_;
   const MethodInfo& method_;
 };
 
-void Cell::start(std::unique_ptr<Actor> actor) {
+void Cell::start(std::unique_ptr<Actor> actor, ProtocolTable protocol) {
+  protocol_ = protocol;
   actor_ = std::move(actor);
   actor_->cell_ = this;
   const Actor& object = *actor_;
@@ -168,7 +168,8 @@ void Cell::die() {
   if (Node* node = executor_->node()) node->ended(*this);
 }
 
-Handle<Cell> Cell::spawn_child(SpawnOptions options, std::unique_ptr<Actor> actor, ActorFactory again) {
+Handle<Cell> Cell::spawn_child(SpawnOptions options, std::unique_ptr<Actor> actor, ProtocolTable protocol,
+                               ActorFactory again) {
   TROUPE_CHECK(state() < State::stopping, "{} is stopping and starts no children", name_);
   TROUPE_CHECK(executor_->node() != nullptr, "the node has gone");
   const auto& supervision = family().supervision;
@@ -177,8 +178,8 @@ Handle<Cell> Cell::spawn_child(SpawnOptions options, std::unique_ptr<Actor> acto
   TROUPE_CHECK(child(options.name) == nullptr, "{} has a child of the name {} already", name_, options.name);
   if (options.loop < 0) options.loop = executor_->index();
   Handle<Cell> cell = executor_->node()->make_cell(options, this);
-  family_->children.push_back({cell, std::move(options), std::move(again)});
-  cell->start(std::move(actor));
+  family_->children.push_back({cell, std::move(options), protocol, std::move(again)});
+  cell->start(std::move(actor), protocol);
   return cell;
 }
 
@@ -245,7 +246,7 @@ void Cell::restart(Child& child) {
     auto actor = child.factory();
     Handle<Cell> cell = executor_->node()->make_cell(child.options, this);
     child.cell = cell;
-    cell->start(std::move(actor));
+    cell->start(std::move(actor), child.protocol);
   } catch (const std::exception& e) {
     const std::string path = name_ + "/" + child.options.name;
     child_failed(std::make_shared<const Exit>(

@@ -41,11 +41,14 @@ class Asker : public Counted {
  public:
   // Takes the message, which holds its reply. Any thread.
   virtual void answer(std::unique_ptr<Message> answered) = 0;
+  // The message has arrived on the asker's loop.
+  virtual void deliver(std::unique_ptr<Message> answered) {}
 };
 
 class Executor;
 
-enum class Sent : uint8_t { yes, full, dead };
+// `unfit`: the actor is on another node, and the method not in its Protocol.
+enum class Sent : uint8_t { yes, full, dead, unfit };
 
 // Thread-safe, but for what says otherwise.
 class Endpoint : public Counted {
@@ -55,6 +58,8 @@ class Endpoint : public Counted {
   virtual Sent send(std::unique_ptr<Message>& message, const Executor* from) = 0;
   // As send(), but a message that finds no room waits for it, and the asker gets it back once it is inside.
   virtual Sent send_when_room(std::unique_ptr<Message>& message, const Executor* from) = 0;
+  // A message that another thread sent has reached the endpoint's own.
+  virtual void arrive(std::unique_ptr<Message> message) = 0;
   // The asker has given up: the question need not be answered any more.
   virtual void forget(const Asker& asker, uint64_t ask, const Executor* from) = 0;
   // REQUIRES: send() said dead.

@@ -11,7 +11,6 @@ Wait::~Wait() {
 }
 
 bool Wait::accept(Message&) { return true; }
-bool Wait::accept(net::Parcel&) { return true; }
 
 void Wait::begin(Scope& scope, std::coroutine_handle<> waiter, Time deadline, Time now) {
   scope_ = &scope;
@@ -81,25 +80,15 @@ void Executor::resume(Wait& wait) {
   scope.cell->resume(scope, waiter);
 }
 
-void Executor::deliver(uint64_t number, Message& answer) {
-  if (Wait* wait = find(number); wait != nullptr && wait->accept(answer)) resume(*wait);
-}
+void Executor::deliver(std::unique_ptr<Message> answer) { deliver(*answer); }
 
-void Executor::deliver(uint64_t number, net::Parcel& answer) {
-  if (Wait* wait = find(number); wait != nullptr && wait->accept(answer)) resume(*wait);
+void Executor::deliver(Message& answer) {
+  if (Wait* wait = find(answer.ask); wait != nullptr && wait->accept(answer)) resume(*wait);
 }
 
 void Executor::fail(Wait& wait, const Error& error) {
   wait.fail(error);
   resume(wait);
-}
-
-void Executor::fail_waits_for(uint64_t node, const Exit& cause) {
-  for (size_t i = 0; i < slots_.size(); ++i) {
-    Wait* wait = slots_[i].wait;
-    if (wait != nullptr && wait->awaited_node() == node)
-      fail(*wait, failed("{}: {}", wait->describe(), cause.message()));
-  }
 }
 
 // One timer of the loop stands for all deadlines. It is set for the first of them and, because most waits end long

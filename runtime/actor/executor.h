@@ -27,13 +27,11 @@ class Executor final : public Asker {
 
   // Any thread.
   void answer(std::unique_ptr<Message> answered) override;
-  // Hands an answer to the wait with that number; nothing where it waits no more.
-  void deliver(uint64_t number, Message& answer);
-  void deliver(uint64_t number, net::Parcel& answer);
+  // Hands an answer to the wait that it names; nothing where that waits no more.
+  void deliver(std::unique_ptr<Message> answer) override;
+  void deliver(Message& answer);
   // Ends a wait, and lets its coroutine go on.
   void fail(Wait& wait, const Error& error);
-  // Every wait for something of that node ends with `cause`.
-  void fail_waits_for(uint64_t node, const Exit& cause);
 
   void add(Wait& wait);
   void remove(Wait& wait);

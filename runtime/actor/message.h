@@ -8,6 +8,7 @@
 #include "runtime/actor/event_loop.h"
 #include "runtime/actor/methods.h"
 #include "runtime/actor/scope.h"
+#include "runtime/actor/wire.h"
 #include "runtime/net/transport.h"
 
 namespace troupe::actor {
@@ -22,6 +23,10 @@ class Message : public Job, public net::Payload, public Completion, public intru
   virtual const MethodInfo& method() const = 0;
   // Makes this the reply.
   virtual void fail(const Error& error) = 0;
+  // The reply as it came over a link; null: it is a Replying<R>.
+  virtual net::Parcel* parcel() { return nullptr; }
+  // Why it was answered with an error; null: it was not.
+  virtual const Error* error() const { return nullptr; }
   // Destroys the handler's coroutine where it stands.
   virtual void abandon() {}
 
@@ -37,9 +42,10 @@ class Message : public Job, public net::Payload, public Completion, public intru
   Scope scope;
   Handle<Asker> asker;      // null: a tell
   uint64_t ask = 0;         // the asker's number for it
-  Handle<Endpoint> target;  // the Cell, while it is under way from another thread
-  // Who is told, as `ask`, once it has found room; then null.
+  Handle<Endpoint> target;  // while it is under way from another thread
+  // Who is told, as `room`, once it has found room; then null.
   Handle<Asker> sender;
+  uint64_t room = 0;
   bool priority = false;
   bool foreign = false;   // counted by the mailbox as sent by another thread
   bool answered = false;  // on its way back
@@ -50,7 +56,31 @@ template <class R>
 class Replying : public Message {
  public:
   void fail(const Error& error) override { reply.emplace(error); }
+  const Error* error() const override { return reply && !reply->ok() ? &reply->error() : nullptr; }
+  // Of the arguments, or of the reply once it is answered.
+  net::Body encode() const override {
+    if (!answered) return encode_call();
+    if constexpr (CanTravel<R> && !std::is_void_v<R>) return Wire<R>::encode(reply->value());
+    return {};
+  }
   std::optional<Result<R>> reply;
+
+ protected:
+  virtual net::Body encode_call() const { return {}; }
 };
+
+// Tells the sender who waits for room that the message has found it, or why it will not.
+void notice_room(Message& message, Result<void> result);
+
+// What an ask for an R was answered with.
+template <class R>
+Result<R> take_reply(Message& answered) {
+  net::Parcel* parcel = answered.parcel();
+  if (parcel == nullptr) return std::move(*static_cast<Replying<R>&>(answered).reply);
+  if (parcel->header.kind == wire::FrameKind::error) return decode_error(parcel->body);
+  if constexpr (std::is_void_v<R>) return {};
+  else if constexpr (CanTravel<R>) return Wire<R>::decode(parcel->body);
+  else return failed("the answer is of a type that cannot travel between nodes");
+}
 
 }  // namespace troupe::actor

@@ -3,10 +3,14 @@
 #include <algorithm>
 #include <future>
 
+#include "runtime/actor/remote.h"
 #include "runtime/base/check.h"
 
 namespace troupe::actor {
 namespace {
+
+// The last actors that died, so that whoever asks them late learns why they died.
+constexpr size_t kEpitaphs = 1024;
 
 std::string where_is(const NodeOptions& options) {
   std::string text = fmt::format("node {}", options.name);
@@ -34,7 +38,13 @@ Node::~Node() {
   }
   const auto cause = std::make_shared<const Exit>(
       Exit{Exit::Kind::lost, fmt::format("node {}", options_.name), where_, "it has gone"});
-  // Parents before children would do as well: nobody hears of it.
+  std::unordered_map<uint64_t, Handle<RemoteNode>> remotes;
+  {
+    const std::lock_guard lock(mutex_);
+    remotes.swap(remotes_);
+  }
+  for (const auto& [id, remote] : remotes) remote->close(failed("{}", cause->message()));
+  // In any order: nobody hears of it.
   for (const Handle<Cell>& cell : cells) cell->kill(cause);
   for (const Handle<Cell>& cell : cells) cell->orphan();
   for (const Handle<Executor>& executor : executors_) executor->close();
@@ -61,13 +71,13 @@ Handle<Cell> Node::make_cell(const SpawnOptions& options, Cell* parent) {
   return place.cell;
 }
 
-Handle<Cell> Node::spawn_root(SpawnOptions options, std::unique_ptr<Actor> actor) {
+Handle<Cell> Node::spawn_root(SpawnOptions options, std::unique_ptr<Actor> actor, ProtocolTable protocol) {
   const Handle<Cell> cell = make_cell(options, nullptr);
   {
     const std::lock_guard lock(mutex_);
     roots_.push_back(cell);
   }
-  cell->start(std::move(actor));
+  cell->start(std::move(actor), protocol);
   return cell;
 }
 
@@ -78,11 +88,11 @@ Handle<Cell> Node::find(ActorId id) const {
   return places_[index].cell;
 }
 
-Result<Handle<Cell>> Node::find_registered(const std::string& name, const std::type_info& type) const {
+Result<Handle<Cell>> Node::find_registered(const std::string& name, const std::string& type) const {
   const std::lock_guard lock(mutex_);
   const auto found = names_.find(name);
   if (found == names_.end() || found->second->dead()) return failed("no actor is registered as {} on {}", name, where_);
-  if (found->second->type() != type) {
+  if (found->second->type().name() != type) {
     return failed("{} on {} is not of the type that was asked for", name, where_);
   }
   return found->second;
@@ -109,6 +119,8 @@ void Node::remove(ActorId id) {
     cell = std::move(place.cell);
     free_.push_back(static_cast<uint32_t>(id));
     --living_;
+    if (epitaphs_.size() >= kEpitaphs) epitaphs_.pop_front();
+    epitaphs_.emplace_back(id, cell->cause());
     was_root = std::erase(roots_, cell) > 0;
     std::erase_if(names_, [&](const auto& named) { return named.second == cell; });
   }
@@ -142,7 +154,13 @@ void Node::stop_next() {
     else stopped.swap(stopped_);
   }
   if (last != nullptr) return last->request_stop(why);
-  for (auto& callback : stopped) executors_[0]->loop().post(std::move(callback));
+  if (stopped.empty()) return;
+  executors_[0]->loop().post([executor = executors_[0], stopped = std::move(stopped), why] {
+    if (Node* node = executor->node()) {
+      for (const net::Peer& peer : node->peers()) node->unlink(peer.node, failed("{}", why->message()));
+    }
+    for (const auto& callback : stopped) callback();
+  });
 }
 
 Status Node::stop_blocking(std::chrono::nanoseconds timeout, std::string why) {

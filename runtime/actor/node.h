@@ -15,6 +15,8 @@
 
 namespace troupe::actor {
 
+class RemoteNode;
+
 struct NodeOptions {
   std::string name = "node";  // stands in messages: "node head"
   std::string host = {};
@@ -25,6 +27,8 @@ struct NodeOptions {
   std::chrono::nanoseconds tell_deadline = std::chrono::seconds(30);
   // An actor without parent has failed. On the loop of the actor.
   std::function<void(const Down&)> on_failure = {};
+  // A node was linked (no cause), or its link has ended. On the first loop.
+  std::function<void(const net::Peer&, const Cause& lost)> on_link = {};
 };
 
 // Thread-safe, but for what says otherwise.
@@ -46,13 +50,41 @@ class Node {
   template <class T, class... A>
   Ref<T> spawn(SpawnOptions options, A&&... arguments) {
     if (options.name.empty()) options.name = type_name<T>();
-    return Ref<T>(spawn_root(std::move(options), std::make_unique<T>(std::forward<A>(arguments)...)));
+    return Ref<T>(spawn_root(std::move(options), std::make_unique<T>(std::forward<A>(arguments)...), protocol_of<T>()));
   }
   // The actor registered under that name on this node. T is what it was spawned as, which is checked.
   template <class T>
   Result<Ref<T>> lookup(const std::string& name) const {
-    auto cell = TROUPE_TRY(find_registered(name, typeid(T)));
+    auto cell = TROUPE_TRY(find_registered(name, typeid(T).name()));
     return Ref<T>(std::move(cell));
+  }
+
+  // Links to other nodes. Transports are the caller's, made for the first loop; what follows is called on that loop's
+  // thread, or before it runs. Of two links to one node the first stays: one side dials.
+  void adopt(std::unique_ptr<net::Link> link);
+  Result<std::string> listen(net::Transport& transport, const std::string& address);
+  void connect(net::Transport& transport, const std::string& address, std::function<void(Result<net::Peer>)> connected);
+  // Ends the link, with the reason told to the other side.
+  void unlink(uint64_t node, const Error& reason);
+  // The same from a plain thread, which waits. See also linking.h for handlers.
+  Result<std::string> listen_blocking(net::Transport& transport, const std::string& address);
+  Result<net::Peer> connect_blocking(net::Transport& transport, const std::string& address,
+                                     std::chrono::nanoseconds timeout);
+  std::vector<net::Peer> peers() const;
+
+  // Asks a linked node for the actor registered there under that name. `found` is called on the first loop.
+  void find_on(uint64_t node, const std::string& name, const std::string& type,
+               std::function<void(Result<Address>)> found);
+  template <class T>
+  Result<Ref<T>> lookup_blocking(uint64_t node, const std::string& name, std::chrono::nanoseconds timeout) {
+    const Address address = TROUPE_TRY(find_blocking(node, name, typeid(T).name(), timeout));
+    return ref<T>(address);
+  }
+  // Errors: no link to its node. REQUIRES: it is a T; Address and Ref name the same actor.
+  template <class T>
+  Result<Ref<T>> ref(const Address& address) const {
+    auto endpoint = TROUPE_TRY(resolve(address));
+    return Ref<T>(std::move(endpoint));
   }
 
   // Stops the actors without parents in reverse order of their start, each with its children; `stopped` is called on
@@ -75,16 +107,23 @@ class Node {
   Handle<Cell> find(ActorId id) const;
   void ended(Cell& cell);
   std::vector<Handle<Cell>> cells_of(const Executor& executor) const;
-  Result<Handle<Cell>> find_registered(const std::string& name, const std::type_info& type) const;
+  Result<Handle<Cell>> find_registered(const std::string& name, const std::string& type) const;
+  // What the actor died of.
+  Cause epitaph(ActorId id) const;
+  void link_lost(RemoteNode& remote);
 
  private:
   struct Place {
     Handle<Cell> cell;
     uint32_t use = 0;
   };
-  Handle<Cell> spawn_root(SpawnOptions options, std::unique_ptr<Actor> actor);
+  Handle<Cell> spawn_root(SpawnOptions options, std::unique_ptr<Actor> actor, ProtocolTable protocol);
+  Handle<RemoteNode> remote(uint64_t node) const;
   void stop_next();
   void remove(ActorId id);
+  Result<Handle<Endpoint>> resolve(const Address& address) const;
+  Result<Address> find_blocking(uint64_t node, const std::string& name, const std::string& type,
+                                std::chrono::nanoseconds timeout);
 
   const NodeOptions options_;
   const std::string where_;
@@ -95,6 +134,8 @@ class Node {
   std::vector<uint32_t> free_;
   std::vector<Handle<Cell>> roots_;  // in order of their start
   std::unordered_map<std::string, Handle<Cell>> names_;
+  std::unordered_map<uint64_t, Handle<RemoteNode>> remotes_;
+  std::deque<std::pair<ActorId, Cause>> epitaphs_;  // of the last that died
   int64_t living_ = 0;
   Cause stopping_;
   std::vector<std::function<void()>> stopped_;

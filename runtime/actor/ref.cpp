@@ -12,6 +12,15 @@ namespace {
 
 Error stopped(const Exit& why) { return {ErrorKind::interrupted, why.message()}; }
 
+Error refusal_of(Sent sent, const MethodInfo& method, const Endpoint& endpoint) {
+  switch (sent) {
+    case Sent::full: return failed("the mailbox of {} has no room for {}", endpoint.name(), method.name);
+    case Sent::unfit:
+      return failed("{} is on another node, and {} is not in its actor's Protocol", endpoint.name(), method.name);
+    default: return undeliverable(method.name, endpoint.name(), *endpoint.cause());
+  }
+}
+
 // A plain thread that waits for one answer.
 class ThreadAsker final : public Asker {
  public:
@@ -69,9 +78,10 @@ bool AskBase::send(Scope& scope, std::coroutine_handle<> waiter) {
   message_->ask = number();
   message_->scope.deadline = deadline();
   message_->scope.trace = scope.trace;
-  if (target_->send(message_, &from) == Sent::yes) return true;
+  const Sent sent = target_->send(message_, &from);
+  if (sent == Sent::yes) return true;
   end();
-  set_error(undeliverable(method_->name, target_->name(), *target_->cause()));
+  set_error(refusal_of(sent, *method_, *target_));
   return false;
 }
 
@@ -100,12 +110,12 @@ bool Tell::send(Scope& scope, std::coroutine_handle<> waiter) {
     const Time patience = node == nullptr ? Time(0) : node->options().tell_deadline;
     begin(scope, waiter, scope.deadline == kNever ? now + patience : scope.deadline, now);
     message_->sender = &from;
-    message_->ask = number();
+    message_->room = number();
     sent = to_->send_when_room(message_, &from);
     if (sent == Sent::yes) return true;
     end();
   }
-  if (sent == Sent::dead) status_ = undeliverable(method_->name, to_->name(), *to_->cause());
+  if (sent != Sent::yes) status_ = refusal_of(sent, *method_, *to_);
   return false;
 }
 
@@ -127,12 +137,9 @@ std::string Tell::describe() const {
 
 Status send_now(Endpoint& endpoint, std::unique_ptr<Message> message) {
   const MethodInfo& method = message->method();
-  switch (endpoint.send(message, endpoint.executor_here())) {
-    case Sent::yes: return {};
-    case Sent::full: return failed("the mailbox of {} has no room for {}", endpoint.name(), method.name);
-    case Sent::dead: break;
-  }
-  return undeliverable(method.name, endpoint.name(), *endpoint.cause());
+  const Sent sent = endpoint.send(message, endpoint.executor_here());
+  if (sent == Sent::yes) return {};
+  return refusal_of(sent, method, endpoint);
 }
 
 void stop_now(Endpoint& endpoint, std::string why) {
@@ -147,9 +154,8 @@ Result<std::unique_ptr<Message>> ask_and_wait(Endpoint& endpoint, std::unique_pt
   message->ask = 1;
   const Time now = endpoint.now();
   message->scope.deadline = timeout >= kNever - now ? kNever : now + timeout;
-  if (endpoint.send(message, nullptr) != Sent::yes) {
-    return undeliverable(method.name, endpoint.name(), *endpoint.cause());
-  }
+  const Sent sent = endpoint.send(message, nullptr);
+  if (sent != Sent::yes) return refusal_of(sent, method, endpoint);
   if (auto answered = asker->wait(timeout)) return answered;
   endpoint.forget(*asker, 1, nullptr);
   return failed("no answer of {} to {} within {}", endpoint.name(), method.name, seconds_text(timeout));

@@ -31,7 +31,6 @@ class AskBase : public Wait {
   void fail(const Error& error) override;
   Error late() const override;
   std::string describe() const override;
-  uint64_t awaited_node() const override { return to_->node(); }
   const Endpoint* awaited() const override { return to_; }
 
  protected:
@@ -62,7 +61,7 @@ class [[nodiscard]] Ask final : public AskBase {
   Result<R> await_resume() { return std::move(*result_); }
 
   bool accept(Message& answer) override {
-    result_ = std::move(static_cast<Replying<R>&>(answer).reply);
+    result_ = take_reply<R>(answer);
     return true;
   }
 
@@ -88,7 +87,6 @@ class [[nodiscard]] Tell final : public Wait {
   void fail(const Error& error) override;
   Error late() const override;
   std::string describe() const override;
-  uint64_t awaited_node() const override { return to_->node(); }
   const Endpoint* awaited() const override { return to_; }
 
  private:
@@ -116,6 +114,9 @@ class Ref {
   bool operator==(const Ref& other) const { return endpoint_ == other.endpoint_; }
   const std::string& name() const { return endpoint_->name(); }
   const Handle<Endpoint>& endpoint() const { return endpoint_; }
+
+  // What names the actor in a message to another node.
+  Address address() const { return {endpoint_->node(), endpoint_->id(), endpoint_->name()}; }
 
   // ask<&T::method>(arguments…, deadline): the answer, or why there is none. Await it in a handler.
   template <auto M, class... A>
@@ -148,7 +149,7 @@ class Ref {
     return [&]<size_t... I>(std::index_sequence<I...>) -> Result<Answer> {
       auto answered = TROUPE_TRY(ask_and_wait(*endpoint_, message<M>(std::get<I>(std::move(all))...),
                                               std::chrono::duration_cast<Time>(std::get<kArguments>(all))));
-      return std::move(*static_cast<Replying<Answer>&>(*answered).reply);
+      return take_reply<Answer>(*answered);
     }(std::make_index_sequence<kArguments>());
   }
 

@@ -11,10 +11,6 @@
 #include "runtime/actor/exit.h"
 #include "runtime/actor/task.h"
 
-namespace troupe::net {
-struct Parcel;
-}
-
 namespace troupe::actor {
 
 class Cell;
@@ -43,15 +39,12 @@ class Wait : public intrusive::list_base_hook<AutoUnlink, intrusive::tag<OfScope
 
   // What came. Afterwards the coroutine goes on, unless accept() returned false: it waits for more.
   virtual bool accept(Message& answer);
-  virtual bool accept(net::Parcel& answer);
   // It has ended without an answer. Tells the other side, where there is one, that nobody waits any more.
   virtual void fail(const Error& error) = 0;
   // The deadline has passed.
   virtual Error late() const = 0;
   // "answer of rank 5 to Trainer::step"
   virtual std::string describe() const = 0;
-  // The node that the answer is to come from; 0: none.
-  virtual uint64_t awaited_node() const { return 0; }
   // Whom it waits for, to find cycles; null: nobody in particular.
   virtual const Endpoint* awaited() const { return nullptr; }
 

@@ -22,7 +22,6 @@ class Ended final : public Replying<Cause> {
     static constexpr MethodInfo kInfo{"end", kLocalMethod};
     return kInfo;
   }
-  net::Body encode() const override { return {}; }
 };
 
 }  // namespace
@@ -51,7 +50,7 @@ bool Join::start(Scope& scope, std::coroutine_handle<> waiter) {
   begin(scope, waiter, std::min(now + timeout_, scope.deadline), now);
   target_->watch(&executor, this, [asker = Handle<Executor>(&executor), n = number()](const Down& down) {
     Ended ended(n, down.cause);
-    asker->deliver(n, ended);
+    asker->deliver(ended);
   });
   if (!why_.empty()) stop_now(*target_, why_);
   return true;

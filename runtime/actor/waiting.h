@@ -50,7 +50,6 @@ class [[nodiscard]] Join final : public Wait {
   void fail(const Error& error) override;
   Error late() const override;
   std::string describe() const override;
-  uint64_t awaited_node() const override { return target_->node(); }
   const Endpoint* awaited() const override { return target_.get(); }
 
  private:
@@ -86,7 +85,7 @@ Ref<T> Actor::spawn(SpawnOptions options, A&&... arguments) {
     }
   }
   auto actor = std::make_unique<T>(std::forward<A>(arguments)...);
-  return Ref<T>(cell().spawn_child(std::move(options), std::move(actor), std::move(again)));
+  return Ref<T>(cell().spawn_child(std::move(options), std::move(actor), protocol_of<T>(), std::move(again)));
 }
 
 template <class T>
