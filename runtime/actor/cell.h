@@ -70,6 +70,7 @@ class Cell final : public Endpoint, public Job {
   Handle<Cell> spawn_child(SpawnOptions options, std::unique_ptr<Actor> actor, ProtocolTable protocol,
                            ActorFactory again);
   Handle<Cell> child(std::string_view name) const;
+  Handle<Cell> youngest() const;  // of its children; null: none
   void supervise(const Supervision& supervision) { family().supervision = supervision; }
   const Supervision& supervision() { return family().supervision; }
   // Calls `told` on this loop once it has ended; at once where it has.

@@ -191,6 +191,14 @@ Handle<Cell> Cell::child(std::string_view name) const {
   return nullptr;
 }
 
+Handle<Cell> Cell::youngest() const {
+  if (family_ == nullptr) return nullptr;
+  for (auto child = family_->children.rbegin(); child != family_->children.rend(); ++child) {
+    if (child->cell != nullptr) return child->cell;
+  }
+  return nullptr;
+}
+
 void Cell::child_ended(Cell& ended) {
   if (dead() || family_ == nullptr) return;
   auto& children = family_->children;

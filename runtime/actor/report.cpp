@@ -38,7 +38,27 @@ ActorLine line_of(const Cell& cell) {
 
 std::string text_of(const WaitLine& wait) { return fmt::format("{} ({})", wait.what, seconds_text(wait.waited)); }
 
+std::string text_of(const ActorLine& actor) {
+  std::string text = fmt::format("{} (loop {}) is {}", actor.name, actor.loop, name_of(actor.state));
+  if (actor.counters.queued > 0) text += fmt::format(", {} messages wait", actor.counters.queued);
+  for (const HandlerLine& handler : actor.handlers) {
+    text += fmt::format("; in {}", handler.method);
+    for (size_t i = 0; i < handler.waits.size(); ++i) {
+      text += fmt::format("{} {}", i == 0 ? " waits for" : ",", text_of(handler.waits[i]));
+    }
+  }
+  return text;
+}
+
 }  // namespace
+
+std::string describe_blockers(const Cell& cell) {
+  std::string text = text_of(line_of(cell));
+  const Handle<Cell> child = cell.youngest();
+  if (child == nullptr) return text;
+  if (&child->executor() != &cell.executor()) return text + fmt::format("; waits for the end of {}", child->name());
+  return text + "; " + describe_blockers(*child);
+}
 
 std::vector<std::string> NodeReport::cycles() const {
   using Key = std::pair<uint64_t, ActorId>;
@@ -85,14 +105,7 @@ std::string NodeReport::text() const {
   }
   std::sort(lines.begin(), lines.end(), [](const ActorLine* a, const ActorLine* b) { return a->name < b->name; });
   for (const ActorLine* actor : lines) {
-    text += fmt::format("{} (loop {}) is {}", actor->name, actor->loop, name_of(actor->state));
-    if (actor->counters.queued > 0) text += fmt::format(", {} messages wait", actor->counters.queued);
-    for (const HandlerLine& handler : actor->handlers) {
-      text += fmt::format("; in {}", handler.method);
-      for (size_t i = 0; i < handler.waits.size(); ++i) {
-        text += fmt::format("{} {}", i == 0 ? " waits for" : ",", text_of(handler.waits[i]));
-      }
-    }
+    text += text_of(*actor);
     text += "\n";
   }
   for (const std::string& cycle : cycles()) text += "in a circle: " + cycle + "\n";

@@ -44,4 +44,8 @@ struct NodeReport {
   std::string text() const;
 };
 
+// What an actor that was told to stop is waiting for: itself, or the youngest of its line that has not ended.
+// REQUIRES: its loop's thread; children on other loops are only named.
+std::string describe_blockers(const Cell& cell);
+
 }  // namespace troupe::actor

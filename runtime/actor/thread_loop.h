@@ -87,9 +87,11 @@ class ThreadLoop final : public EventLoop {
 class LoopThread {
  public:
   explicit LoopThread(ThreadLoopOptions options = {}) : loop_(options), thread_([this] { loop_.run(); }) {}
-  ~LoopThread() {
+  ~LoopThread() { join(); }
+  // Stops the loop; when this returns, the thread has ended. Not on that thread.
+  void join() {
     loop_.stop();
-    thread_.join();
+    if (thread_.joinable()) thread_.join();
   }
   ThreadLoop& loop() { return loop_; }
 

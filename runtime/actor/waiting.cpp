@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "runtime/actor/linking.h"
 #include "runtime/actor/node.h"
+#include "runtime/actor/report.h"
 #include "runtime/base/check.h"
 
 namespace troupe::actor {
@@ -24,7 +26,35 @@ class Ended final : public Replying<Cause> {
   }
 };
 
+// Something else than an answer has come.
+class Wake final : public Replying<void> {
+ public:
+  explicit Wake(uint64_t number) {
+    ask = number;
+    reply.emplace();
+  }
+  void begin(Actor&, Cell&) override {}
+  const MethodInfo& method() const override {
+    static constexpr MethodInfo kInfo{"wake", kLocalMethod};
+    return kInfo;
+  }
+};
+
 }  // namespace
+
+void wake(Executor& executor, uint64_t number) {
+  auto message = std::make_unique<Wake>(number);
+  message->asker = &executor;
+  executor.answer(std::move(message));
+}
+
+Task<Result<net::Peer>> connect(Node& node, net::Transport& transport, std::string address,
+                                std::chrono::nanoseconds timeout) {
+  const Handoff<net::Peer> peer;
+  node.connect(transport, address,
+               [sender = peer.sender()](Result<net::Peer> result) { sender.set(std::move(result)); });
+  co_return co_await peer.wait(timeout);
+}
 
 bool Sleep::start(Scope& scope, std::coroutine_handle<> waiter) {
   if (const Exit* refusal = scope.refusal()) return status_ = stopped(*refusal), false;
@@ -71,7 +101,11 @@ void Join::fail(const Error& error) {
 }
 
 Error Join::late() const {
-  return failed("{} has not ended within {}", target_->name(), seconds_text(deadline() - since()));
+  std::string text = fmt::format("{} has not ended within {}", target_->name(), seconds_text(deadline() - since()));
+  // What keeps it can be told where it lives on this thread; otherwise Node::report says it.
+  const auto* cell = dynamic_cast<const Cell*>(target_.get());
+  if (cell != nullptr && &cell->executor() == &executor()) text += ": " + describe_blockers(*cell);
+  return failed("{}", text);
 }
 
 std::string Join::describe() const { return fmt::format("end of {}", target_->name()); }

@@ -1,0 +1,354 @@
+// Actors on linked nodes: two simulated processes over inproc links in virtual time, and real threads over tcp.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <future>
+
+#include "runtime/actor/linking.h"
+#include "runtime/actor/threaded_node.h"
+#include "runtime/net/inproc.h"
+#include "runtime/net/tcp.h"
+#include "tests/unit/actor/script.h"
+
+namespace troupe::actor {
+
+struct Note {
+  std::string word;
+  int64_t number = 0;
+};
+
+template <>
+struct Wire<Note> {
+  static net::Body encode(const Note& note) {
+    return BytesWriter().text(note.word).number(static_cast<uint64_t>(note.number)).take();
+  }
+  static Result<Note> decode(const net::Body& body) {
+    BytesReader reader(body);
+    Note note;
+    note.word = reader.text();
+    note.number = static_cast<int64_t>(reader.number());
+    if (!reader.complete()) return failed("malformed note");
+    return note;
+  }
+};
+
+namespace {
+
+using namespace std::chrono_literals;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+class Keeper : public Actor {
+ public:
+  Result<int64_t> keep(Note note) {
+    if (note.number < 0) return failed("{} is negative", note.number);
+    words_ += note.word;
+    return static_cast<int64_t>(words_.size());
+  }
+  std::string words() const { return words_; }
+  Task<Result<int64_t>> slow(int64_t milliseconds) {
+    const Status slept = co_await sleep(std::chrono::milliseconds(milliseconds));
+    if (!slept.ok()) ++cut_short_;
+    if (!slept.ok()) co_return slept.error();
+    co_return milliseconds;
+  }
+  int cut_short() const { return cut_short_; }
+  void fails(std::string why) { throw std::runtime_error(why); }
+  wire::Buffer echo(wire::Buffer buffer) { return buffer; }
+  void local_only(int) {}
+  void ends() { stop("enough"); }
+
+  using Protocol = Methods<&Keeper::keep, &Keeper::words, &Keeper::slow, &Keeper::cut_short, &Keeper::fails,
+                           &Keeper::echo, &Keeper::ends>;
+
+ private:
+  std::string words_;
+  int cut_short_ = 0;
+};
+
+// Simulated processes in one thread, linked over inproc.
+struct Cluster {
+  struct Process {
+    Process(Cluster& cluster, const std::string& name, uint64_t id, net::LinkOptions options)
+        : local(net::Peer{id, name, "host-" + name, static_cast<int64_t>(100 + id), 1}, "build", "token"),
+          transport(std::make_unique<net::InprocTransport>(cluster.network, cluster.loop, local, options)),
+          node(std::make_unique<Node>(
+              NodeOptions{.name = name, .host = "host-" + name, .pid = static_cast<int64_t>(100 + id), .id = id},
+              std::vector<EventLoop*>{&cluster.loop})) {}
+    net::LocalNode local;
+    std::unique_ptr<net::InprocTransport> transport;
+    std::unique_ptr<Node> node;
+  };
+  explicit Cluster(net::LinkOptions options = {}) : a(*this, "a", 1, options), b(*this, "b", 2, options) {
+    TROUPE_CHECK(b.node->listen(*b.transport, "b").ok());
+    a.node->connect(*a.transport, "b", [](Result<net::Peer> peer) { TROUPE_CHECK(peer.ok() && peer->node == 2); });
+    loop.run_until_idle();
+    keeper = b.node->spawn<Keeper>({.name = "keeper", .registered = "keeper"});
+  }
+  // Runs a script on node a.
+  bool run(Script::Body body) {
+    bool ended = false;
+    const auto script = a.node->spawn<Script>({.name = "script"});
+    TROUPE_CHECK(script
+                     .try_tell<&Script::run>([&, body = std::move(body)](Script& self) -> Task<void> {
+                       co_await body(self);
+                       ended = true;
+                     })
+                     .ok());
+    loop.run_until_idle();
+    while (!ended && loop.clock().now() < 1000s && loop.advance_to_next()) {
+    }
+    return ended;
+  }
+  Task<Ref<Keeper>> find(Script& self) {
+    auto found = co_await lookup<Keeper>(self.node(), 2, "keeper", 1s);
+    TROUPE_CHECK(found.ok(), "{}", found.error().message());
+    co_return *found;
+  }
+
+  SimulatedLoop loop;
+  net::InprocNetwork network;
+  Process a, b;
+  Ref<Keeper> keeper;  // as b has it
+};
+
+TEST(Remote, AsksAndTellsArriveInOrderAndErrorsComeBack) {
+  Cluster cluster;
+  EXPECT_TRUE(cluster.run([&](Script& self) -> Task<void> {
+    const Ref<Keeper> keeper = co_await cluster.find(self);
+    EXPECT_EQ(keeper.name(), "keeper");
+    EXPECT_TRUE((co_await keeper.tell<&Keeper::keep>(Note{"a", 1})).ok());
+    EXPECT_TRUE(keeper.try_tell<&Keeper::keep>(Note{"b", 1}).ok());
+    EXPECT_EQ((co_await keeper.ask<&Keeper::keep>(Note{"c", 1}, 1s)).value(), 3);
+    EXPECT_EQ((co_await keeper.ask<&Keeper::words>(1s)).value(), "abc");
+    EXPECT_EQ((co_await keeper.ask<&Keeper::keep>(Note{"d", -7}, 1s)).error().message(), "-7 is negative");
+  }));
+}
+
+TEST(Remote, NamesThatAreNotThereAreSaidSo) {
+  Cluster cluster;
+  EXPECT_TRUE(cluster.run([&](Script& self) -> Task<void> {
+    EXPECT_EQ((co_await lookup<Keeper>(self.node(), 2, "nobody", 1s)).error().message(),
+              "no actor is registered as nobody on node b, host host-b, pid 102");
+    EXPECT_THAT((co_await lookup<Script>(self.node(), 2, "keeper", 1s)).error().message(),
+                HasSubstr("not of the type"));
+    EXPECT_THAT((co_await lookup<Keeper>(self.node(), 3, "keeper", 1s)).error().message(),
+                HasSubstr("no link to node 3"));
+  }));
+}
+
+TEST(Remote, AMethodOutsideTheProtocolIsLocalOnly) {
+  Cluster cluster;
+  EXPECT_TRUE(cluster.run([&](Script& self) -> Task<void> {
+    const Ref<Keeper> keeper = co_await cluster.find(self);
+    const char* said = "keeper is on another node, and Keeper::local_only is not in its actor's Protocol";
+    EXPECT_EQ((co_await keeper.ask<&Keeper::local_only>(1, 1s)).error().message(), said);
+    EXPECT_EQ((co_await keeper.tell<&Keeper::local_only>(1)).error().message(), said);
+    EXPECT_EQ(keeper.try_tell<&Keeper::local_only>(1).error().message(), said);
+  }));
+}
+
+TEST(Remote, DeadlinesTravelAndGivingUpStopsTheOneAsked) {
+  Cluster cluster;
+  EXPECT_TRUE(cluster.run([&](Script& self) -> Task<void> {
+    const Ref<Keeper> keeper = co_await cluster.find(self);
+    EXPECT_EQ((co_await keeper.ask<&Keeper::slow>(5, 1s)).value(), 5);
+    const auto late = co_await keeper.ask<&Keeper::slow>(5000, 1s);
+    EXPECT_THAT(late.error().message(), HasSubstr("Keeper::slow"));  // whichever side was first
+    EXPECT_EQ((co_await keeper.ask<&Keeper::cut_short>(1s)).value(), 1);
+  }));
+}
+
+TEST(Remote, DeathAnswersWithTheFirstCauseAndWatchersAreTold) {
+  Cluster cluster;
+  const std::string cause = "keeper (node b, host host-b, pid 102) failed: in Keeper::fails: out of luck";
+  EXPECT_TRUE(cluster.run([&](Script& self) -> Task<void> {
+    const Ref<Keeper> keeper = co_await cluster.find(self);
+    self.watch<&Script::down>(keeper);
+    EXPECT_TRUE((co_await keeper.tell<&Keeper::fails>("out of luck")).ok());
+    EXPECT_THAT((co_await keeper.ask<&Keeper::words>(1s)).error().message(), HasSubstr(cause));
+    (void)co_await self.sleep(1ms);
+    EXPECT_THAT((co_await keeper.ask<&Keeper::words>(1s)).error().message(), HasSubstr(cause));
+    EXPECT_THAT((co_await keeper.tell<&Keeper::keep>(Note{})).error().message(), HasSubstr(cause));
+    self.watch<&Script::down>(keeper);
+  }));
+  bool looked = false;
+  EXPECT_TRUE(cluster.run([&](Script& self) -> Task<void> {
+    looked = true;
+    co_return;
+  }));
+}
+
+class Watcher : public Actor {
+ public:
+  explicit Watcher(Ref<Keeper> whom) : whom_(whom) {}
+  Task<void> on_start() override {
+    watch<&Watcher::down>(whom_);
+    return {};
+  }
+  void down(Down down) { causes.push_back(down.cause->message()); }
+  std::vector<std::string> all_causes() { return causes; }
+  std::vector<std::string> causes;
+  Ref<Keeper> whom_;
+};
+
+TEST(Remote, ANodeThatGoesEndsAsksWatchesAndTells) {
+  Cluster cluster;
+  Ref<Watcher> watcher;
+  Ref<Keeper> keeper;
+  EXPECT_TRUE(cluster.run([&](Script& self) -> Task<void> {
+    keeper = co_await cluster.find(self);
+    watcher = self.node().spawn<Watcher>({.name = "watcher"}, keeper);
+    (void)co_await self.sleep(1ms);
+    Timer kill = self.node().executor(0).loop().after(1s, [&] {
+      cluster.b.node.reset();
+      cluster.b.transport.reset();
+    });
+    const auto answer = co_await keeper.ask<&Keeper::slow>(50'000, 100s);
+    EXPECT_EQ(self.now(), 1s + 1ms);
+    EXPECT_THAT(answer.error().message(),
+                HasSubstr("Keeper::slow was not answered by keeper: node b (host host-b, pid 102) was lost: "));
+    EXPECT_THAT((co_await keeper.tell<&Keeper::keep>(Note{})).error().message(), HasSubstr("node b (host"));
+    const auto told = co_await watcher.ask<&Watcher::all_causes>(1s);
+    EXPECT_EQ(told->size(), 1u);
+    EXPECT_THAT(told->at(0), HasSubstr("node b (host host-b, pid 102) was lost"));
+    EXPECT_TRUE(self.node().peers().empty());
+  }));
+}
+
+TEST(Remote, TheOtherSideStopsWorkingForANodeThatIsGone) {
+  Cluster cluster;
+  EXPECT_TRUE(cluster.run([&](Script& self) -> Task<void> {
+    const Ref<Keeper> keeper = co_await cluster.find(self);
+    self.spawn<Script>({.name = "asker"},
+                       [keeper](Script&) -> Task<void> { (void)co_await keeper.ask<&Keeper::slow>(900'000, 1000s); });
+    (void)co_await self.sleep(1s);
+  }));
+  cluster.a.node.reset();
+  cluster.a.transport.reset();
+  cluster.loop.run_until_idle();
+  int cut_short = 0;
+  cluster.b.node->spawn<Script>(
+      {}, [&](Script&) -> Task<void> { cut_short = (co_await cluster.keeper.ask<&Keeper::cut_short>(1s)).value(); });
+  cluster.loop.run_until_idle();
+  EXPECT_EQ(cut_short, 1);
+}
+
+TEST(Remote, ASlowActorHoldsNoMoreThanItsMailboxAndTheWindow) {
+  Cluster cluster({.window = 16});
+  const auto slow = cluster.b.node->spawn<Keeper>({.name = "slow", .mailbox = 8, .registered = "slow"});
+  constexpr int kMessages = 5000;
+  int sent = 0;
+  EXPECT_TRUE(cluster.run([&](Script& self) -> Task<void> {
+    const Ref<Keeper> keeper = *co_await lookup<Keeper>(self.node(), 2, "slow", 1s);
+    for (int i = 0; i < kMessages; ++i) {
+      EXPECT_TRUE((co_await keeper.tell<&Keeper::slow>(1)).ok());
+      ++sent;
+      if (i == 4000) {
+        // One a millisecond is handled; the rest is here (1024), under way (16), or there (8).
+        const auto handled = self.now() / 1ms;
+        EXPECT_LE(sent - handled, 1024 + 16 + 8 + 3);
+        EXPECT_GE(sent - handled, 1024);
+      }
+    }
+    // An answer passes what waits for room.
+    EXPECT_TRUE((co_await keeper.ask<&Keeper::words>(100s)).ok());
+  }));
+}
+
+TEST(Remote, StopAsksTheActorAndJoinHearsOfItsEnd) {
+  Cluster cluster;
+  EXPECT_TRUE(cluster.run([&](Script& self) -> Task<void> {
+    const Ref<Keeper> keeper = co_await cluster.find(self);
+    const auto ended = co_await self.stop_and_join(keeper, "no more work", 1s);
+    EXPECT_EQ((*ended)->message(), "keeper stopped: no more work");
+  }));
+  EXPECT_EQ(cluster.b.node->living(), 0);
+}
+
+TEST(Remote, AddressesTravel) {
+  Cluster cluster;
+  EXPECT_TRUE(cluster.run([&](Script& self) -> Task<void> {
+    const Ref<Keeper> keeper = co_await cluster.find(self);
+    const auto copy = Wire<Address>::decode(Wire<Address>::encode(keeper.address()));
+    EXPECT_EQ(*copy, keeper.address());
+    const auto again = self.node().ref<Keeper>(*copy);
+    EXPECT_TRUE(*again == keeper);
+    EXPECT_TRUE((co_await again->ask<&Keeper::words>(1s)).ok());
+    EXPECT_THAT(self.node().ref<Keeper>({77, 1, "x"}).error().message(), HasSubstr("no link to the node of x"));
+  }));
+}
+
+// A process over tcp.
+struct TcpNode {
+  TcpNode(const std::string& name, uint64_t id, int loops = 1)
+      : local(net::Peer{id, name, "h", static_cast<int64_t>(id), 1}, "build", "token"),
+        node({.name = name, .host = "h", .pid = static_cast<int64_t>(id), .id = id}, loops),
+        transport(node.add(std::make_unique<net::TcpTransport>(node.loop(), local))) {}
+  net::LocalNode local;
+  ThreadedNode node;
+  net::Transport& transport;
+};
+
+TEST(RemoteTcp, ActorsOnSeveralLoopsTalkAcrossRealSockets) {
+  TcpNode a("a", 1, 2), b("b", 2, 2);
+  const auto address = b.node->listen_blocking(b.transport, "127.0.0.1:0");
+  ASSERT_TRUE(address.ok()) << address.error().message();
+  const auto peer = a.node->connect_blocking(a.transport, *address, 20s);
+  ASSERT_TRUE(peer.ok()) << peer.error().message();
+  EXPECT_EQ(peer->name, "b");
+  const auto keeper = b.node->spawn<Keeper>({.name = "keeper", .loop = 1, .registered = "keeper"});
+  const auto remote = a.node->lookup_blocking<Keeper>(2, "keeper", 20s);
+  ASSERT_TRUE(remote.ok()) << remote.error().message();
+  EXPECT_EQ(remote->ask_blocking<&Keeper::keep>(Note{"xyz", 1}, 20s).value(), 3);
+  EXPECT_EQ(remote->ask_blocking<&Keeper::keep>(Note{"xyz", -1}, 20s).error().message(), "-1 is negative");
+
+  // From an actor on the other loop, in order.
+  Handoff<std::string> words;
+  std::promise<std::string> told;
+  a.node->spawn<Script>({.loop = 1}, [&, remote = *remote](Script&) -> Task<void> {
+    for (int i = 0; i < 3000; ++i)
+      EXPECT_TRUE((co_await remote.tell<&Keeper::keep>(Note{std::to_string(i % 10), 1})).ok());
+    told.set_value((co_await remote.ask<&Keeper::words>(20s)).value());
+  });
+  auto future = told.get_future();
+  ASSERT_EQ(future.wait_for(20s), std::future_status::ready);
+  const std::string all = future.get();
+  ASSERT_EQ(all.size(), 3003u);
+  for (size_t i = 3; i < all.size(); ++i) ASSERT_EQ(all[i], '0' + static_cast<char>((i - 3) % 10));
+
+  std::span<std::byte> bytes;
+  const wire::Buffer buffer = wire::Buffer::allocate(3 << 20, &bytes);
+  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::byte>(i * 7);
+  const auto back = remote->ask_blocking<&Keeper::echo>(buffer, 20s);
+  ASSERT_TRUE(back.ok()) << back.error().message();
+  EXPECT_TRUE(std::ranges::equal(back->bytes(), buffer.bytes()));
+
+  EXPECT_THAT(remote->ask_blocking<&Keeper::fails>("bad day", 20s).error().message(),
+              HasSubstr("keeper (node b, host h, pid 2) failed: in Keeper::fails: bad day"));
+  EXPECT_TRUE(a.node->stop_blocking(20s).ok());
+  EXPECT_TRUE(b.node->stop_blocking(20s).ok());
+}
+
+TEST(RemoteTcp, APlainThreadLearnsThatTheNodeIsGone) {
+  TcpNode a("a", 1);
+  auto b = std::make_unique<TcpNode>("b", 2);
+  const auto address = b->node->listen_blocking(b->transport, "127.0.0.1:0");
+  ASSERT_TRUE(a.node->connect_blocking(a.transport, *address, 20s).ok());
+  b->node->spawn<Keeper>({.name = "keeper", .registered = "keeper"});
+  const auto remote = a.node->lookup_blocking<Keeper>(2, "keeper", 20s);
+  b->node->spawn<Keeper>({.name = "other", .registered = "other"});
+  const auto other = a.node->lookup_blocking<Keeper>(2, "other", 20s);
+  std::thread killer([&] {
+    EXPECT_TRUE(other->ask_blocking<&Keeper::words>(20s).ok());
+    b.reset();
+  });
+  const auto answer = remote->ask_blocking<&Keeper::slow>(100'000, 20s);
+  EXPECT_THAT(answer.error().message(), HasSubstr("node b (host h, pid 2) was lost"));
+  killer.join();
+  const auto refused = a.node->connect_blocking(a.transport, *address, 20s);
+  EXPECT_FALSE(refused.ok());
+}
+
+}  // namespace
+}  // namespace troupe::actor
