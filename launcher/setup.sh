@@ -16,6 +16,7 @@ build=(
   git ca-certificates gzip xz-utils                                               # fetch and unpack
   libboost1.81-dev libfmt-dev libspdlog-dev libtomlplusplus-dev libcli11-dev      # base and command line
   libcapnp-dev capnproto libssl-dev libucx-dev                                    # messages between nodes
+  libopenmpi-dev openmpi-bin                                                      # ranks as processes
   libhwy-dev                                                                      # CPU kernels
   libhdf5-dev libxxhash-dev                                                       # checkpoints
   zlib1g-dev libzstd-dev libpcre2-dev libsentencepiece-dev                        # data and tokenizers

@@ -250,7 +250,7 @@ TEST_P(Conformance, SplitsIntoRowsAndColumnsThatWorkBesideEachOther) {
 // Sequences of operations from a seed, several in flight, each checked against the definition.
 TEST_P(Conformance, RandomSequencesMatchTheModel) {
   world().run([](Communicator& comm, Device& device) {
-    for (uint64_t seed = 1; seed <= 40; ++seed) {
+    for (uint64_t seed = 1; seed <= 20; ++seed) {
       std::vector<Pending> pending;
       std::vector<std::function<void()>> checks;
       const int size = comm.size();
