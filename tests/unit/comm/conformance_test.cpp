@@ -1,5 +1,6 @@
 // Every operation, over element types, sizes and alignments, against a scalar definition, bit for bit.
 #include "tests/unit/comm/conformance.h"
+#include "parallel/comm/bucket.h"
 
 namespace troupe::parallel {
 namespace {
@@ -244,6 +245,33 @@ TEST_P(Conformance, SplitsIntoRowsAndColumnsThatWorkBesideEachOther) {
     half->all_reduce(one).wait();
     EXPECT_EQ(one.data<int32_t>()[0], half->size());
     comm.barrier();
+  });
+}
+
+TEST_P(Conformance, ManyTensorsAreReducedTogetherWithTheBitsOfEach) {
+  world().run([](Communicator& comm, Device& device) {
+    // Of three types, in an order that has each come again: empty, small, and large enough to go alone.
+    std::vector<Tensor> tensors;
+    for (int64_t k = 0; k < 60; ++k) {
+      const int64_t n = k % 7 == 0 ? 0 : k % 11 == 0 ? 3000 + k : k * 3;
+      const DType dtype = k % 3 == 0 ? DType::bf16 : k % 3 == 1 ? DType::f32 : DType::f64;
+      tensors.push_back(Tensor::zeros(device, dtype, {n, 2}));
+      const auto seed = static_cast<uint64_t>(k);
+      if (dtype == DType::bf16) fill<kernels::bf16>(tensors.back(), seed, comm.rank());
+      if (dtype == DType::f32) fill<float>(tensors.back(), seed, comm.rank());
+      if (dtype == DType::f64) fill<double>(tensors.back(), seed, comm.rank());
+    }
+    all_reduce_together(comm, tensors, Reduction::sum, {.piece_bytes = 2000, .large_bytes = 10'000});
+    const auto expect = [&]<class T>(uint64_t seed) {
+      expect_bits<T>(
+          tensors[seed], [&](int64_t i) { return reduced<T>(Reduction::sum, seed, comm.size(), i); }, "together");
+    };
+    for (uint64_t k = 0; k < tensors.size(); ++k) {
+      if (k % 3 == 0) expect.template operator()<kernels::bf16>(k);
+      if (k % 3 == 1) expect.template operator()<float>(k);
+      if (k % 3 == 2) expect.template operator()<double>(k);
+    }
+    all_reduce_together(comm, {});
   });
 }
 
