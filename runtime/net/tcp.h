@@ -14,8 +14,7 @@ class TcpTransport final : public Transport {
   // "host:port"; an empty address is "127.0.0.1:0".
   Result<std::string> listen(const std::string& address, std::function<void(std::unique_ptr<Link>)> accepted) override;
   void connect(const std::string& address, std::function<void(Result<std::unique_ptr<Link>>)> connected) override;
-  // Why callers were not let in; for a log.
-  void on_refused(std::function<void(const Error&)> refused) { door_.on_refused(std::move(refused)); }
+  void on_refused(std::function<void(const Error&)> refused) override { door_.on_refused(std::move(refused)); }
 
  private:
   struct Common;

@@ -103,6 +103,8 @@ class Transport {
   virtual Result<std::string> listen(const std::string& address,
                                      std::function<void(std::unique_ptr<Link>)> accepted) = 0;
   virtual void connect(const std::string& address, std::function<void(Result<std::unique_ptr<Link>>)> connected) = 0;
+  // Why callers were not let in, and from where; for a log.
+  virtual void on_refused(std::function<void(const Error&)> refused) {}
 };
 
 }  // namespace troupe::net

@@ -22,6 +22,7 @@ class UcxTransport final : public Transport {
         door_(loop, node, options, [address = describe(*worker_)] { return address; }) {}
 
   std::string_view name() const override { return "ucx"; }
+  void on_refused(std::function<void(const Error&)> refused) override { door_.on_refused(std::move(refused)); }
 
   Result<std::string> listen(const std::string& address, std::function<void(std::unique_ptr<Link>)> accepted) override {
     return door_.listen(address, [this, accepted = std::move(accepted)](SocketDoor::Entered entered) {

@@ -105,10 +105,10 @@ void TestNode::run(std::function<void()> work) {
   }
 }
 
-std::string TestNode::listen() {
+std::string TestNode::listen(const std::string& wanted) {
   std::string address;
   run([&] {
-    auto bound = transport_->listen("", [this](std::unique_ptr<Link> link) {
+    auto bound = transport_->listen(wanted, [this](std::unique_ptr<Link> link) {
       const std::lock_guard lock(mutex_);
       accepted_.push_back(std::move(link));
       changed_.notify_all();

@@ -45,7 +45,7 @@ class TestNode {
   // Runs on the node's loop, and waits for it.
   void run(std::function<void()> work);
   // Listens; accepted links queue up for accept().
-  std::string listen();
+  std::string listen(const std::string& address = "");
   std::unique_ptr<Link> accept();
   // Runs on the loop; the links that come are the caller's own matter.
   Result<std::unique_ptr<Link>> connect(const std::string& address);
