@@ -5,6 +5,7 @@
 namespace troupe::launcher {
 
 void add_bench_attention_command(CLI::App& bench, Action& action);
+void add_bench_collectives_command(CLI::App& bench, Action& action);
 void add_bench_train_command(CLI::App& bench, Action& action);
 void add_bench_generate_command(CLI::App& bench, Action& action);
 

@@ -10,7 +10,7 @@ namespace {
 
 constexpr uint64_t kBuffers = 2;
 constexpr uint64_t kSignatures = 4;         // a rank is at most one operation ahead of another's reading
-constexpr int64_t kStageBytes = 256 << 10;  // of one buffer: what lies in it stays in the second-level cache
+constexpr int64_t kStageBytes = 512 << 10;  // of one buffer
 constexpr int64_t kSmallBytes = 8 << 10;    // up to here every rank reduces everything: one exchange, not two
 constexpr int64_t kAlign = 64;
 constexpr int64_t kCut = 16;  // shares of a round are cut at multiples of this many elements
@@ -237,6 +237,13 @@ class HostOperation final : public ProcessOperation {
   static void copy(std::byte* to, const std::byte* from, int64_t bytes) {
     if (bytes > 0 && to != from) std::memcpy(to, from, static_cast<size_t>(bytes));
   }
+  static void copy_to_stage(std::byte* to, const std::byte* from, int64_t bytes) {
+    if (bytes > kSmallBytes) {  // twice as fast between two cores; a small one is read before it has left the cache
+      copy_past_cache(to, from, bytes);
+    } else {
+      copy(to, from, bytes);
+    }
+  }
   const std::byte* in(int64_t elements) const { return request.in + elements * element(); }
   std::byte* out(int64_t elements) const { return request.out + elements * element(); }
 
@@ -245,28 +252,28 @@ class HostOperation final : public ProcessOperation {
     const int64_t begin = begin_of(round), count = count_of(round, s.elements);
     switch (s.kind) {
       case OperationKind::all_reduce:
-        if (small_) return copy(segment(me(), round, 0), in(0), count * element());
+        if (small_) return copy_to_stage(segment(me(), round, 0), in(0), count * element());
         for (int r = 0; r < n(); ++r) {
           const int64_t first = share(r, count), last = share(r + 1, count);
-          if (r != me()) copy(segment(me(), round, r), in(begin + first), (last - first) * element());
+          if (r != me()) copy_to_stage(segment(me(), round, r), in(begin + first), (last - first) * element());
         }
         return;
       case OperationKind::reduce_scatter:
         for (int r = 0; r < n(); ++r) {
-          if (r != me()) copy(segment(me(), round, r), in(r * s.elements + begin), count * element());
+          if (r != me()) copy_to_stage(segment(me(), round, r), in(r * s.elements + begin), count * element());
         }
         return;
       case OperationKind::all_to_all:
         for (int r = 0; r < n(); ++r) {
           const auto i = static_cast<size_t>(r);
           const int64_t here = count_of(round, request.send_offsets[i + 1] - request.send_offsets[i]);
-          if (r != me()) copy(segment(me(), round, r), in(request.send_offsets[i] + begin), here * element());
+          if (r != me()) copy_to_stage(segment(me(), round, r), in(request.send_offsets[i] + begin), here * element());
         }
         return;
       case OperationKind::broadcast:
         if (me() != s.root) return;
         [[fallthrough]];
-      default: return copy(segment(me(), round, 0), in(begin), count * element());
+      default: return copy_to_stage(segment(me(), round, 0), in(begin), count * element());
     }
   }
 
@@ -276,9 +283,11 @@ class HostOperation final : public ProcessOperation {
     switch (s.kind) {
       case OperationKind::all_reduce:
         if (small_) return reduce(round, 0, in(0), {out(0)}, count);
-        return reduce(round, me(), in(begin + share(me(), count)),
-                      {out(begin + share(me(), count)), segment(me(), round, me())},
-                      share(me() + 1, count) - share(me(), count));
+        {
+          const int64_t first = share(me(), count), size = share(me() + 1, count) - first;
+          reduce(round, me(), in(begin + first), {out(begin + first)}, size);
+          return copy_to_stage(segment(me(), round, me()), out(begin + first), size * element());
+        }
       case OperationKind::reduce_scatter:
         return reduce(round, me(), in(me() * s.elements + begin), {out(begin)}, count);
       case OperationKind::all_to_all:

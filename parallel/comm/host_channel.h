@@ -4,7 +4,7 @@
 //   reads the others' stages once they have filled them (and reduces, in the order of ranks), counts `read` up,
 //   all_reduce: takes the others' results out of their stages once they have read, counts `taken` up.
 // Counters only grow, over all operations, and a buffer is filled again when nobody needs what is in it: no barrier
-// is needed, a rank runs ahead of the others by up to two rounds, and data passes through the cache.
+// is needed, and a rank runs ahead of the others by up to two rounds.
 //
 // Memory order: a counter is stored with release after the bytes it counts, and loaded with acquire before they
 // are read, or overwritten.

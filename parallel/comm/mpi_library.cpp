@@ -88,11 +88,15 @@ const char* test(MpiRequest* request, bool* done) {
 
 const char* cancel(MpiRequest* request) { return checked(MPI_Cancel(as_request(request))); }
 
+const char* all_reduce_f32(const float* in, float* out, int count) {
+  return checked(MPI_Allreduce(in, out, count, MPI_FLOAT, MPI_SUM, group));
+}
+
 }  // namespace
 
 extern "C" const MpiCalls* troupe_mpi_calls() {
-  static const MpiCalls calls{MpiCalls::kVersion, init, finalize, host_leader, all_gather, isend, irecv,
-                              irecv_from_any,     test, cancel};
+  static const MpiCalls calls{MpiCalls::kVersion, init, finalize, host_leader,   all_gather, isend, irecv,
+                              irecv_from_any,     test, cancel,   all_reduce_f32};
   return &calls;
 }
 

@@ -98,6 +98,13 @@ void MpiSession::finalize_anyway() {
   state_->calls->finalize();
 }
 
+Status MpiSession::mpi_all_reduce(std::span<const float> in, std::span<float> out) {
+  const std::unique_lock lock(state_->engine->mutex());
+  const char* error = state_->calls->all_reduce_f32(in.data(), out.data(), static_cast<int>(in.size()));
+  if (error) return failed("MPI_Allreduce: {}", error);
+  return {};
+}
+
 int MpiSession::rank() const { return state_->rank; }
 int MpiSession::size() const { return state_->size; }
 bool MpiSession::aborted() const { return state_->engine ? state_->engine->any_aborted() : state_->aborted; }

@@ -2,6 +2,8 @@
 #define HWY_TARGET_INCLUDE "parallel/comm/reduce.cpp"
 #include <hwy/foreach_target.h>
 
+#include <hwy/cache_control.h>
+
 #include "kernels/cpu/simd-inl.h"
 #include "parallel/comm/reduce.h"
 
@@ -106,6 +108,21 @@ void reduce_here(kernels::DType dtype, Reduction reduction, std::span<const std:
   TROUPE_CHECK(false, "{} is not reduced", name_of(dtype));
 }
 
+void copy_past_cache_here(std::byte* to, const std::byte* from, int64_t bytes) {
+  const hn::ScalableTag<uint8_t> d;
+  const auto step = static_cast<int64_t>(hn::Lanes(d));
+  auto* out = reinterpret_cast<uint8_t*>(to);
+  const auto* in = reinterpret_cast<const uint8_t*>(from);
+  int64_t i = 0;
+  for (; i + 2 * step <= bytes; i += 2 * step) {
+    const auto a = hn::LoadU(d, in + i), b = hn::LoadU(d, in + i + step);
+    hn::Stream(a, d, out + i);
+    hn::Stream(b, d, out + i + step);
+  }
+  std::memcpy(out + i, in + i, static_cast<size_t>(bytes - i));
+  hwy::FlushStream();  // streaming stores are not ordered by a release
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace troupe::parallel
 HWY_AFTER_NAMESPACE();
@@ -114,6 +131,11 @@ HWY_AFTER_NAMESPACE();
 namespace troupe::parallel {
 namespace {
 HWY_EXPORT(reduce_here);
+HWY_EXPORT(copy_past_cache_here);
+}  // namespace
+
+void copy_past_cache(std::byte* to, const std::byte* from, int64_t bytes) {
+  HWY_DYNAMIC_DISPATCH(copy_past_cache_here)(to, from, bytes);
 }
 
 void reduce_in_order(kernels::DType dtype, Reduction reduction, std::span<const std::byte* const> inputs,

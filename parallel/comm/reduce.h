@@ -13,4 +13,8 @@ namespace troupe::parallel {
 void reduce_in_order(kernels::DType, Reduction, std::span<const std::byte* const> inputs,
                      std::span<std::byte* const> outputs, int64_t count);
 
+// to ← from, past this core's cache: for what another core reads next, which it does faster from memory than out of
+// this one's cache. Visible to others after a release store that follows. REQUIRES: `to` aligned to 64; no overlap.
+void copy_past_cache(std::byte* to, const std::byte* from, int64_t bytes);
+
 }  // namespace troupe::parallel
