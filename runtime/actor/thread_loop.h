@@ -70,10 +70,10 @@ class ThreadLoop final : public EventLoop {
 
   const ThreadLoopOptions options_;
   SteadyClock clock_;
+  std::vector<Poller*> pollers_;  // outlives what still waits in io_, which may be a poller's last owner
   boost::asio::io_context io_;
   std::atomic<std::thread::id> thread_;
   JobQueue ready_;
-  std::vector<Poller*> pollers_;
   int patience_ = 1;  // jobs between two looks at the clock
   int countdown_ = 1;
   std::chrono::nanoseconds polled_at_{0};

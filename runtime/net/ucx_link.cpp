@@ -73,19 +73,24 @@ void UcxLink::sent(size_t bytes) {
 }
 
 void UcxLink::finish() {
-  worker_->flush(*route_, [self = self()] {
+  worker_->flush(*route_, [weak = std::weak_ptr<UcxLink>(self())] {
     // The peer has everything. It hears that no more comes, reads to the end, and then closes in turn.
-    if (self->is_shut()) return;
+    const auto link = weak.lock();
+    if (!link || link->is_shut()) return;
     error_code ignored;
-    self->watch_.shutdown(boost::asio::ip::tcp::socket::shutdown_send, ignored);
+    link->watch_.shutdown(boost::asio::ip::tcp::socket::shutdown_send, ignored);
   });
 }
 
 void UcxLink::shut() noexcept {
   grace_.cancel();
-  if (route_) worker_->leave(*route_);
+  leave();
   error_code ignored;
   watch_.close(ignored);
+}
+
+void UcxLink::leave() noexcept {
+  if (const auto route = std::exchange(route_, std::nullopt)) worker_->leave(*route);
 }
 
 // --- Receiving.
@@ -144,7 +149,7 @@ void UcxLink::part_came(uint64_t sequence, uint32_t part, std::span<const std::b
   came_ = true;
   if (part != 0) {
     // A large buffer that UCX brought at once.
-    const std::span<std::byte> memory = part_begins(sequence, part, bytes.size());
+    const std::span<std::byte> memory = part_begins(sequence, part, bytes.size()).bytes;
     if (memory.size() != bytes.size()) return;
     std::copy(bytes.begin(), bytes.end(), memory.begin());
     return part_ended(sequence, part);
@@ -152,7 +157,7 @@ void UcxLink::part_came(uint64_t sequence, uint32_t part, std::span<const std::b
   if (Arriving* into = arriving(sequence)) take_head(*into, bytes);
 }
 
-std::span<std::byte> UcxLink::part_begins(uint64_t sequence, uint32_t part, size_t size) {
+UcxLink::Memory UcxLink::part_begins(uint64_t sequence, uint32_t part, size_t size) {
   const auto head_limit = static_cast<size_t>(limits_.max_words_bytes) + wire::kFrameHeadBytes +
                           limits_.max_buffers * (wire::kRendezvousBytes + 8);
   const size_t limit = part == 0 ? head_limit : static_cast<size_t>(limits_.max_buffers_bytes);
@@ -165,7 +170,7 @@ std::span<std::byte> UcxLink::part_begins(uint64_t sequence, uint32_t part, size
   Part& begun = into->parts.emplace_back();
   begun.number = part;
   begun.buffer = pool_->allocate(size, &begun.memory);
-  return begun.memory;
+  return {begun.buffer, begun.memory};
 }
 
 void UcxLink::part_ended(uint64_t sequence, uint32_t part) {

@@ -16,11 +16,12 @@ class UcxLink final : public LinkState, public UcxSink {
   UcxLink(actor::EventLoop& loop, const LocalNode& node, Peer peer, const LinkOptions& options,
           std::shared_ptr<UcxWorker> worker, std::shared_ptr<wire::BufferPool> pool,
           boost::asio::ip::tcp::socket watch);
+  ~UcxLink() override { leave(); }
   // REQUIRES: once, before anything else. Errors: UCX knows no way to the peer.
   Status join(std::span<const std::byte> peer_address, uint64_t own, uint64_t peer);
 
   void part_came(uint64_t sequence, uint32_t part, std::span<const std::byte> bytes) override;
-  std::span<std::byte> part_begins(uint64_t sequence, uint32_t part, size_t size) override;
+  Memory part_begins(uint64_t sequence, uint32_t part, size_t size) override;
   void part_ended(uint64_t sequence, uint32_t part) override;
   void sent(size_t bytes) override;
   void broke(Error cause) override;
@@ -48,6 +49,7 @@ class UcxLink final : public LinkState, public UcxSink {
     bool whole() const;
   };
   std::shared_ptr<UcxLink> self() { return std::static_pointer_cast<UcxLink>(shared_from_this()); }
+  void leave() noexcept;
   Arriving* arriving(uint64_t sequence);
   void take_head(Arriving& into, std::span<const std::byte> bytes);
   void deliver();

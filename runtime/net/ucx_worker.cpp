@@ -42,7 +42,6 @@ struct UcxWorker::Operation {
   std::vector<std::byte> bytes;
   wire::Buffer buffer;
   size_t size;
-  std::shared_ptr<UcxSink> receiver;  // of a fetch: keeps the memory
   std::function<void()> flushed;
   bool pending;
 };
@@ -168,7 +167,6 @@ UcxWorker::Operation& UcxWorker::take_operation(uint64_t own) {
 
 void UcxWorker::give_back(Operation& operation) {
   operation.buffer = {};
-  operation.receiver = nullptr;
   operation.flushed = nullptr;
   operation.bytes.clear();
   if (operation.bytes.capacity() > kMostSpareBytes) operation.bytes = {};
@@ -190,7 +188,7 @@ void UcxWorker::start_send(const Route& route, Operation& operation, const void*
     auto& done = *static_cast<Operation*>(user);
     ucp_request_free(request);
     UcxWorker& worker = *done.worker;
-    if (UcxSink* sink = worker.sink_of(done.own)) {
+    if (const auto sink = worker.sink_of(done.own)) {
       if (status == UCS_OK) {
         sink->sent(done.size);
       } else {
@@ -206,7 +204,8 @@ void UcxWorker::start_send(const Route& route, Operation& operation, const void*
     operation.pending = true;
     return;
   }
-  const std::shared_ptr<UcxSink> sink = sinks_.at(route.own);
+  const std::shared_ptr<UcxSink> sink = sink_of(route.own);
+  TROUPE_CHECK(sink != nullptr, "a link sends after it has left");
   if (UCS_PTR_IS_ERR(request)) {
     sink->broke(failed("{}", ucs_status_string(UCS_PTR_STATUS(request))));
     note(route.own);
@@ -252,10 +251,9 @@ void UcxWorker::flush(const Route& route, std::function<void()> flushed) {
   loop_.post(std::move(callback));
 }
 
-UcxSink* UcxWorker::sink_of(uint64_t own) {
-  if (destroyed_) return nullptr;
+std::shared_ptr<UcxSink> UcxWorker::sink_of(uint64_t own) {
   const auto found = sinks_.find(own);
-  return found == sinks_.end() ? nullptr : found->second.get();
+  return destroyed_ || found == sinks_.end() ? nullptr : found->second.lock();
 }
 
 void UcxWorker::note(uint64_t own) {
@@ -274,29 +272,30 @@ ucs_status_t UcxWorker::on_message(void* self, const void* header, size_t header
 void UcxWorker::fetched(Operation& operation, ucs_status_t status) {
   UcxWorker& worker = *operation.worker;
   if (worker.destroyed_) return;
-  if (status == UCS_OK) {
-    operation.receiver->part_ended(operation.message.sequence, operation.message.part);
-  } else {
-    operation.receiver->broke(failed("{}", ucs_status_string(status)));
+  if (const auto sink = worker.sink_of(operation.own)) {
+    if (status == UCS_OK) {
+      sink->part_ended(operation.message.sequence, operation.message.part);
+    } else {
+      sink->broke(failed("{}", ucs_status_string(status)));
+    }
+    worker.note(operation.own);
   }
-  worker.note(operation.own);
   worker.give_back(operation);
 }
 
 ucs_status_t UcxWorker::receive(const Message& message, void* data, size_t size, bool rendezvous) {
-  const auto found = sinks_.find(message.link);
-  if (destroyed_ || found == sinks_.end()) return UCS_OK;  // a stranger, or a link that has ended
-  const std::shared_ptr<UcxSink> sink = found->second;
+  const std::shared_ptr<UcxSink> sink = sink_of(message.link);
+  if (sink == nullptr) return UCS_OK;  // a stranger, or a link that has ended
   note(message.link);
   if (!rendezvous) {
     sink->part_came(message.sequence, message.part, {static_cast<const std::byte*>(data), size});
     return UCS_OK;
   }
-  const std::span<std::byte> memory = sink->part_begins(message.sequence, message.part, size);
-  if (memory.size() != size) return UCS_OK;
+  UcxSink::Memory memory = sink->part_begins(message.sequence, message.part, size);
+  if (memory.bytes.size() != size) return UCS_OK;
   Operation& operation = take_operation(message.link);
   operation.message = message;
-  operation.receiver = sink;
+  operation.buffer = std::move(memory.buffer);
   ucp_request_param_t params{};
   params.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
   params.user_data = &operation;
@@ -304,7 +303,7 @@ ucs_status_t UcxWorker::receive(const Message& message, void* data, size_t size,
     ucp_request_free(request);
     fetched(*static_cast<Operation*>(user), status);
   };
-  const ucs_status_ptr_t request = ucp_am_recv_data_nbx(worker_, data, memory.data(), size, &params);
+  const ucs_status_ptr_t request = ucp_am_recv_data_nbx(worker_, data, memory.bytes.data(), size, &params);
   if (!UCS_PTR_IS_PTR(request)) fetched(operation, UCS_PTR_STATUS(request));
   return UCS_INPROGRESS;
 }
@@ -313,7 +312,7 @@ void UcxWorker::on_error(void* self, ucp_ep_h endpoint, ucs_status_t status) {
   auto& worker = *static_cast<UcxWorker*>(self);
   const auto found = worker.endpoints_.find(endpoint);
   if (worker.destroyed_ || found == worker.endpoints_.end()) return;
-  if (UcxSink* sink = worker.sink_of(found->second)) {
+  if (const auto sink = worker.sink_of(found->second)) {
     sink->broke(failed("{}", ucs_status_string(status)));
     worker.note(found->second);
   }
@@ -331,10 +330,7 @@ void UcxWorker::tell() {
   const auto self = shared_from_this();  // the last link may leave
   const std::vector<uint64_t> noted = std::exchange(noted_, {});
   for (const uint64_t own : noted) {
-    const auto found = sinks_.find(own);
-    if (found == sinks_.end()) continue;
-    const std::shared_ptr<UcxSink> sink = found->second;
-    sink->noted();
+    if (const auto sink = sink_of(own)) sink->noted();
   }
   for (const auto& callback : std::exchange(callbacks_, {})) callback();
   if (sinks_.empty() && closing_ == 0 && polled_) {

@@ -23,7 +23,11 @@ class UcxSink {
   // notes what came.
   virtual void part_came(uint64_t sequence, uint32_t part, std::span<const std::byte> bytes) = 0;
   // As above, for what UCX fetches by itself: memory for `size` bytes, or nothing where that is too much.
-  virtual std::span<std::byte> part_begins(uint64_t sequence, uint32_t part, size_t size) = 0;
+  struct Memory {
+    wire::Buffer buffer;
+    std::span<std::byte> bytes;
+  };
+  virtual Memory part_begins(uint64_t sequence, uint32_t part, size_t size) = 0;
   virtual void part_ended(uint64_t sequence, uint32_t part) = 0;
   virtual void sent(size_t bytes) = 0;
   virtual void broke(Error cause) = 0;
@@ -44,7 +48,8 @@ class UcxWorker final : public actor::Poller, public std::enable_shared_from_thi
 
   std::span<const std::byte> address() const { return address_; }
 
-  // A link's way to its peer. Messages to `own` number reach `sink`, from now on until leave().
+  // A link's way to its peer; it keeps the worker, the worker not it. Messages to `own` number reach `sink`, from now
+  // on until leave().
   struct Route {
     ucp_ep_h endpoint = nullptr;
     uint64_t own = 0;
@@ -74,7 +79,7 @@ class UcxWorker final : public actor::Poller, public std::enable_shared_from_thi
   void give_back(Operation& operation);
   void start_send(const Route& route, Operation& operation, const void* data, size_t size, uint32_t flags);
   void note(uint64_t own);
-  UcxSink* sink_of(uint64_t own);
+  std::shared_ptr<UcxSink> sink_of(uint64_t own);
   void tell();
   void watch();
   void look();
@@ -94,7 +99,7 @@ class UcxWorker final : public actor::Poller, public std::enable_shared_from_thi
   actor::Timer timer_;
   bool polled_ = false;  // the loop polls us: there are links, or endpoints that are being closed
 
-  std::unordered_map<uint64_t, std::shared_ptr<UcxSink>> sinks_;  // by own number
+  std::unordered_map<uint64_t, std::weak_ptr<UcxSink>> sinks_;  // by own number
   std::unordered_map<ucp_ep_h, uint64_t> endpoints_;
   std::vector<uint64_t> noted_;  // own numbers of the links to tell
   std::vector<std::function<void()>> callbacks_;

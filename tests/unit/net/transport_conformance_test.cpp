@@ -344,6 +344,29 @@ TEST_P(TransportConformance, SurvivesManyLinksThatComeAndGo) {
   }
 }
 
+TEST_P(TransportConformance, ALoopThatEndsTakesItsLinksWithIt) {
+  nodes();
+  // The link is dropped where nobody is left to say goodbye.
+  {
+    auto loop = std::make_unique<actor::ThreadLoop>();
+    auto transport = GetParam().make(*loop, node_a_->node(), {});
+    std::unique_ptr<Link> link;
+    transport->connect(address_, [&](Result<std::unique_ptr<Link>> connected) {
+      ASSERT_TRUE(connected.ok()) << connected.error().message();
+      link = std::move(connected).value();
+      link->start({[](const Parcel&) {}, {}, [](const Error&) {}});
+      Parcel parcel = bytes_parcel(8, {1 << 20});
+      link->send(parcel);
+      loop->stop();
+    });
+    loop->run();
+    transport.reset();
+    link.reset();
+  }
+  LinkEnd end(*node_b_, node_b_->accept());
+  EXPECT_NE(end.wait_closed(), "");
+}
+
 std::vector<Backend> backends() {
   std::vector<Backend> all;
   const InprocNetwork network;
