@@ -130,13 +130,12 @@ Result<std::span<const std::byte>> Checkpoint::verified_bytes(const TensorRecord
   return bytes;
 }
 
-Result<std::string> CheckpointStore::save(Manifest header, std::span<const NamedTensor> tensors, const Extra& extra) {
+Result<CheckpointStore::Staged> CheckpointStore::stage(Manifest header, std::span<const NamedTensor> tensors,
+                                                       const Extra& extra) {
   const std::string name = fmt::format("{}{:08}", kStepPrefix, header.step);
   const std::string temporary = fmt::format("{}/{}{}-g{}", root_, kTemporaryPrefix, name, header.generation);
-  const std::string final_folder = root_ + "/" + name;
+  const Staged staged{header.step, header.generation, temporary, root_ + "/" + name};
   const auto write = [&]() -> Status {
-    TROUPE_TRY(create_directories(files_, root_));
-    if (is_saved(final_folder, header.generation, tensors)) return {};
     TROUPE_TRY(remove_all(files_, temporary));
     TROUPE_TRY(files_.create_directory(temporary));
 
@@ -162,15 +161,32 @@ Result<std::string> CheckpointStore::save(Manifest header, std::span<const Named
     header.files.clear();
     TROUPE_TRY(collect_files(files_, temporary, "", header.files));
     TROUPE_TRY(write_file_atomically(files_, temporary + "/" + std::string(kManifest), header.to_json()));
-    TROUPE_TRY(files_.sync_directory(temporary));
-    TROUPE_TRY(remove_all(files_, final_folder));  // one that is there is damaged
-    TROUPE_TRY(files_.rename(temporary, final_folder));
-    return files_.sync_directory(root_);
+    return files_.sync_directory(temporary);
   };
-  const Status written = write();
-  if (written.ok()) return final_folder;
+  Status written = create_directories(files_, root_);
+  if (written.ok() && is_saved(staged.folder, header.generation, tensors))
+    return Staged{staged.step, staged.generation, "", staged.folder};
+  if (written.ok()) written = write();
+  if (written.ok()) return staged;
   (void)remove_all(files_, temporary).ok();
   return Error(written.error()).within(fmt::format("checkpoint of step {} was not saved", header.step));
+}
+
+Result<std::string> CheckpointStore::publish(const Staged& staged) {
+  if (staged.temporary.empty()) return staged.folder;
+  const auto rename = [&]() -> Status {
+    TROUPE_TRY(remove_all(files_, staged.folder));  // one that is there is damaged
+    TROUPE_TRY(files_.rename(staged.temporary, staged.folder));
+    return files_.sync_directory(root_);
+  };
+  const Status renamed = rename();
+  if (renamed.ok()) return staged.folder;
+  (void)remove_all(files_, staged.temporary).ok();
+  return Error(renamed.error()).within(fmt::format("checkpoint of step {} was not saved", staged.step));
+}
+
+Result<std::string> CheckpointStore::save(Manifest header, std::span<const NamedTensor> tensors, const Extra& extra) {
+  return publish(TROUPE_TRY(stage(std::move(header), tensors, extra)));
 }
 
 std::vector<std::string> CheckpointStore::list() const {

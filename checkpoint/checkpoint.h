@@ -55,10 +55,21 @@ class CheckpointStore {
   // Adds the caller's own files to a folder that is being written, through `files`.
   using Extra = std::function<Status(const std::string& folder)>;
 
-  // Saves `tensors` (host-readable, unchanged until this returns) as step header.step, syncs and
-  // publishes. `header`'s files and tensors are filled in here. A whole checkpoint of that step that is
-  // there stays; a damaged one is replaced. On an error nothing is published (only where the last sync
-  // fails, a whole checkpoint that a power cut may undo) and the temporary folder is removed. Returns the folder.
+  // A checkpoint that is whole and synced but has no name yet that a loader looks for.
+  struct Staged {
+    int64_t step = 0, generation = 0;
+    std::string temporary;  // "": the step was published before, nothing is left to do
+    std::string folder;     // where it will be
+  };
+
+  // Writes `tensors` (host-readable, unchanged until this returns) as step header.step beside its place, and syncs.
+  // `header`'s files and tensors are filled in here. A whole checkpoint of that step that is there stays. On an error
+  // the temporary folder is removed.
+  Result<Staged> stage(Manifest header, std::span<const NamedTensor> tensors, const Extra& extra = {});
+  // Gives a staged checkpoint its name; a damaged one of that step is replaced. On an error nothing is published
+  // (only where the last sync fails, a whole checkpoint that a power cut may undo). Returns the folder.
+  Result<std::string> publish(const Staged& staged);
+  // Both.
   Result<std::string> save(Manifest header, std::span<const NamedTensor> tensors, const Extra& extra = {});
 
   // Folders named step-*, newest first, whether whole or not.

@@ -51,8 +51,7 @@ TrainOptions read_train_options(Config& config) {
                     {"block", parallel::Recompute::block}})
       .read("validate_every", o.validate_every, at_least(0))
       .read("validation_sequences", o.validation_sequences, at_least(0));
-  if (o.micro_batch == 0) o.micro_batch = o.global_batch;
-  if (o.global_batch % o.micro_batch != 0) {
+  if (o.micro_batch > 0 && o.global_batch % o.micro_batch != 0) {
     config.reject("train.micro_batch",
                   fmt::format("{} does not divide train.global_batch = {}", o.micro_batch, o.global_batch));
   }

@@ -27,7 +27,7 @@ struct TrainOptions {
   int64_t steps = 1000;
   int64_t sequence_length = 1024;
   int64_t global_batch = 8;  // sequences per step, whatever the layout
-  int64_t micro_batch = 0;   // sequences per rank and microbatch; 0: the whole global batch at once
+  int64_t micro_batch = 0;   // sequences per rank and microbatch; 0: a rank's whole share at once
   uint64_t seed = 1;
   LearningRate learning_rate;
   parallel::AdamWOptions optimizer;

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "kernels/ops/global_norm.h"
+#include "parallel/comm/agreement.h"
 
 namespace troupe::train {
 
@@ -31,15 +32,18 @@ Tensor filled(kernels::Device& device, DType dtype, int64_t rows, double weight)
 }  // namespace
 
 Trainer::Trainer(parallel::DecoderConfig config, TrainOptions options, parallel::Numerics numerics,
-                 kernels::Device& device)
+                 kernels::Device& device, parallel::Communicator& data)
     : options_(options),
       device_(device),
+      data_(data),
       parameters_(std::make_unique<parallel::ParameterSet>(parallel::Mesh(), device, numerics, true)),
       model_(std::make_unique<parallel::Decoder>(std::move(config), *parameters_)),
       optimizer_(std::make_unique<parallel::AdamW>(*parameters_, options.optimizer)) {
-  if (options_.micro_batch == 0) options_.micro_batch = options_.global_batch;
-  TROUPE_CHECK(options_.micro_batch > 0 && options_.global_batch % options_.micro_batch == 0,
-               "microbatches of {} in a global batch of {}", options_.micro_batch, options_.global_batch);
+  TROUPE_CHECK(options_.global_batch % data_.size() == 0, "a global batch of {} for {} ranks", options_.global_batch,
+               data_.size());
+  if (options_.micro_batch == 0) options_.micro_batch = local_batch();
+  TROUPE_CHECK(options_.micro_batch > 0 && local_batch() % options_.micro_batch == 0,
+               "microbatches of {} in a rank's batch of {}", options_.micro_batch, local_batch());
   for (parallel::Parameter* parameter : parameters_->all()) parameter->initialize(options_.seed);
 }
 
@@ -68,40 +72,76 @@ parallel::Batch Trainer::upload(const data::SequenceBatch& from, int64_t begin, 
 
 Result<StepReport> Trainer::step(const data::SequenceBatch& batch) {
   const int64_t sequences = batch.size();
-  TROUPE_CHECK(sequences == options_.global_batch, "a global batch of {} sequences, not {}", sequences,
-               options_.global_batch);
+  TROUPE_CHECK(sequences == local_batch(), "a rank's batch of {} sequences, not {}", sequences, local_batch());
   StepReport report;
   report.step = completed_ + 1;
-  report.tokens = sequences * batch.sequence_length;
+  report.tokens = options_.global_batch * batch.sequence_length;
   report.learning_rate = options_.learning_rate.at(report.step, options_.steps);
-  const double weight = batch.target_count > 0 ? 1.0 / static_cast<double>(batch.target_count) : 0;
+  const int64_t targets = count_targets(batch.target_count);
+  const double weight = targets > 0 ? 1.0 / static_cast<double>(targets) : 0;
 
-  const auto forget_gradients = [&] {
-    for (parallel::Parameter* p : parameters_->all()) p->forget_gradient();
-  };
-  const auto not_finite = [&](std::string_view what, double value, int64_t begin, int64_t end) -> Error {
-    forget_gradients();
-    const std::string where = first_non_finite(batch, begin, end, weight);
-    forget_gradients();
-    return failed("step {}: the {} is {}; first not finite in {}", report.step, what, value, where);
-  };
-
-  for (int64_t begin = 0; begin < sequences; begin += options_.micro_batch) {
+  double loss = 0;
+  std::optional<NotFinite> found;
+  for (int64_t begin = 0; begin < sequences && !found; begin += options_.micro_batch) {
     const parallel::Batch micro = upload(batch, begin, begin + options_.micro_batch, true);
     Tape tape(device_);
     const Value losses = model_->losses(tape, micro, options_.recompute);
-    const double loss = sum_of(losses.tensor());
-    if (!std::isfinite(loss)) return not_finite("loss", loss, begin, begin + options_.micro_batch);
-    report.loss += loss;
+    const double sum = sum_of(losses.tensor());
+    if (!std::isfinite(sum)) found = NotFinite{"loss", sum, begin, begin + options_.micro_batch};
+    loss += sum;
+    if (found) continue;
     const Tensor weights = filled(device_, losses.dtype(), losses.tensor().elements(), weight);
     tape.backward(std::span(&losses, 1), std::span(&weights, 1));
   }
-  report.loss *= weight;
+  TROUPE_TRY(check(batch, weight, found));
+  const Tensor total = Tensor::from<double>(device_, std::span(&loss, 1), {1}, MemoryKind::buffers);
+  data_.all_reduce(total).wait();
+  report.loss = total.to_host<double>()[0] * weight;
+  sum_gradients();
   report.gradient_norm = optimizer_->gradient_norm();
-  if (!std::isfinite(report.gradient_norm)) return not_finite("gradient norm", report.gradient_norm, 0, sequences);
+  if (!std::isfinite(report.gradient_norm)) found = NotFinite{"gradient norm", report.gradient_norm, 0, sequences};
+  TROUPE_TRY(check(batch, weight, found));
   optimizer_->step(report.step, report.learning_rate, report.gradient_norm);
   completed_ = report.step;
   return report;
+}
+
+int64_t Trainer::count_targets(int64_t local) {
+  if (data_.size() == 1) return local;
+  const Tensor count = Tensor::from<int64_t>(device_, std::span(&local, 1), {1}, MemoryKind::buffers);
+  data_.all_reduce(count).wait();
+  return count.to_host<int64_t>()[0];
+}
+
+void Trainer::sum_gradients() {
+  if (data_.size() == 1) return;
+  std::vector<Tensor> gradients;
+  for (parallel::Parameter* p : parameters_->all()) {
+    const kernels::GradientTarget target = p->gradient();
+    if (!target.accumulate) p->gradient_accumulator().fill_zero();  // this rank's tokens did not use it
+    gradients.push_back(p->gradient_accumulator());
+  }
+  std::vector<parallel::Pending> pending;
+  for (const Tensor& gradient : gradients) pending.push_back(data_.all_reduce(gradient));
+  for (parallel::Pending& reduction : pending) reduction.wait();
+}
+
+Status Trainer::check(const data::SequenceBatch& batch, double weight, const std::optional<NotFinite>& found) {
+  const auto forget_gradients = [&] {
+    for (parallel::Parameter* p : parameters_->all()) p->forget_gradient();
+  };
+  Status here;
+  std::string where;
+  if (found) {
+    forget_gradients();
+    where = first_non_finite(batch, found->begin, found->end, weight);
+    here = failed("step {}: the {} is {}; first not finite in {}{}", completed_ + 1, found->what, found->value,
+                  where.empty() ? "no operation when run again" : where,
+                  data_.size() > 1 ? fmt::format(" on rank {}", data_.rank()) : std::string());
+  }
+  const Status all = parallel::agree(data_, device_, here, where.empty() ? 0 : 1);
+  if (!all.ok()) forget_gradients();
+  return all;
 }
 
 ValidationReport Trainer::evaluate(const data::SequenceBatch& batch) {
@@ -144,7 +184,7 @@ std::string Trainer::first_non_finite(const data::SequenceBatch& batch, int64_t 
   } catch (const Found& found) {
     return found.operation;
   }
-  return "no operation when run again";
+  return "";
 }
 
 }  // namespace troupe::train

@@ -1,18 +1,20 @@
 // Trainer: what a step computes, and nothing about files, terminals or signals. A step is a pure function
 // of parameters, optimizer state, the ordered global batch and the step's number; how the batch is cut
-// into microbatches changes only the rounding of sums.
+// into ranks and microbatches changes only the rounding of sums.
 #pragma once
 #include <memory>
+#include <optional>
 
 #include "actors/data/sequence_batch.h"
 #include "actors/train/train_options.h"
+#include "parallel/comm/communicator.h"
 
 namespace troupe::train {
 
 struct StepReport {
   int64_t step = 0;
   double loss = 0;           // mean over the step's targets, nats
-  int64_t tokens = 0;        // processed
+  int64_t tokens = 0;        // processed by all ranks
   double gradient_norm = 0;  // before clipping
   double learning_rate = 0;
 };
@@ -22,17 +24,23 @@ struct ValidationReport {
   int64_t targets = 0;
 };
 
+// One rank's. All ranks of `data` call step() with the same number of sequences, and hold the same parameters to the
+// bit after it: gradients are summed in the order of ranks, and every rank makes the whole update.
 class Trainer {
  public:
-  // REQUIRES: config.complete() succeeded; the microbatch divides the global batch. Parameters are initialised from
-  // options.seed.
-  Trainer(parallel::DecoderConfig config, TrainOptions options, parallel::Numerics numerics, kernels::Device& device);
+  // REQUIRES: config.complete() succeeded; options.global_batch is a multiple of the ranks, and a rank's share of the
+  // microbatch. Parameters are initialised from options.seed. `device` and `data` outlive the trainer.
+  Trainer(parallel::DecoderConfig config, TrainOptions options, parallel::Numerics numerics, kernels::Device& device,
+          parallel::Communicator& data);
 
-  // The update that makes step completed() + 1 from its global batch (options.global_batch sequences).
-  // Error (failed), parameters untouched: the loss or a gradient is not finite; names step and operation.
+  // The update that makes step completed() + 1. `batch` is this rank's share of the global batch: sequences
+  // [rank, rank + 1) · local_batch() of it. The same report on all ranks.
+  // The same error (failed), parameters untouched, on all ranks: the loss or a gradient is not finite; names step, rank
+  // and operation. Throws CommunicationError.
   Result<StepReport> step(const data::SequenceBatch& batch);
+  int64_t local_batch() const { return options_.global_batch / data_.size(); }
 
-  // The summed loss of `batch`'s targets and their number; nothing changes.
+  // The summed loss of `batch`'s targets and their number, of this rank alone; nothing changes.
   ValidationReport evaluate(const data::SequenceBatch& batch);
 
   int64_t completed() const { return completed_; }
@@ -42,14 +50,25 @@ class Trainer {
   parallel::ParameterSet& parameters() { return *parameters_; }
   parallel::AdamW& optimizer() { return *optimizer_; }
   kernels::Device& device() { return device_; }
+  parallel::Communicator& data() { return data_; }
 
  private:
   parallel::Batch upload(const data::SequenceBatch& batch, int64_t begin, int64_t end, bool training);
-  // Runs microbatches [begin, end) again: the first operation, parameter or gradient that is not finite.
+  int64_t count_targets(int64_t local);
+  void sum_gradients();
+  struct NotFinite {
+    std::string_view what;
+    double value = 0;
+    int64_t begin = 0, end = 0;  // sequences of the batch to look at
+  };
+  // An Error on all ranks if one of them found something, with the operation if a rank can name it.
+  Status check(const data::SequenceBatch& batch, double weight, const std::optional<NotFinite>& found);
+  // Runs microbatches [begin, end) again: the first operation, parameter or gradient that is not finite; "" if none is.
   std::string first_non_finite(const data::SequenceBatch& batch, int64_t begin, int64_t end, double weight);
 
   TrainOptions options_;
   kernels::Device& device_;
+  parallel::Communicator& data_;
   std::unique_ptr<parallel::ParameterSet> parameters_;
   std::unique_ptr<parallel::Decoder> model_;
   std::unique_ptr<parallel::AdamW> optimizer_;

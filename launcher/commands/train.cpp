@@ -4,11 +4,16 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <filesystem>
+#include <thread>
 
-#include "actors/train/run.h"
+#include "actors/train/head_actor.h"
+#include "actors/train/thread_agent_actor.h"
 #include "kernels/cpu/peak.h"
 #include "launcher/commands/command.h"
 #include "launcher/commands/common.h"
+#include "parallel/model/model_options.h"
+#include "runtime/actor/node.h"
+#include "runtime/actor/thread_loop.h"
 #include "runtime/base/human_format.h"
 #include "runtime/base/progress.h"
 #include "runtime/base/signals.h"
@@ -21,7 +26,7 @@ struct Request {
   std::vector<std::string> overrides;
   std::string out;
   bool resume = false;
-  int64_t ranks = 0, processes = 0;
+  int ranks = 0;
   int threads = 0;
 };
 
@@ -30,16 +35,12 @@ class TerminalView final : public train::RunObserver {
  public:
   explicit TerminalView(const Clock& clock) : clock_(clock) {}
 
-  bool stop_requested() override {
-    if (signals_.stop_requested() && !told_) {
-      told_ = true;
-      finish_progress();
-      say("{}: finishing the step and saving; a second Ctrl-C stops at once", signals_.signal_name());
-    }
-    return told_;
+  void stopping(std::string_view signal) {
+    finish_progress();
+    say("{}: finishing the step and saving; a second Ctrl-C stops at once", signal);
   }
 
-  void preparing(int64_t done, int64_t total) override {
+  void preparing(int64_t done, int64_t total) {
     if (done < bytes_done_ || total != bytes_total_) finish_bytes();  // the next dataset
     if (!bytes_) {
       if (done >= total) return;  // too short to show
@@ -53,23 +54,30 @@ class TerminalView final : public train::RunObserver {
 
   void started(const train::RunStart& start) override {
     finish_bytes();
+    finish_progress();
+    const auto& t = start.config.train;
+    tokens_per_step_ = t.global_batch * t.sequence_length;
+    if (!first_generation_) {
+      say("generation {} goes on after step {}", start.generation, start.first_step - 1);
+      return begin_progress(start);
+    }
+    first_generation_ = false;
     const auto& model = start.config.model;
     say("model      {} parameters: {} layers, width {}, {} heads, vocabulary {}",
         human_count(static_cast<double>(start.parameters)), model.layers, model.width, model.heads, model.vocabulary);
     say("data       {} tokens to train on, {} held out; tokenizer: {}",
         human_count(static_cast<double>(start.train_tokens)), human_count(static_cast<double>(start.validation_tokens)),
         start.tokenizer);
-    say("device     {}, {}", start.device, kernels::name_of(start.config.numerics.numerics.compute));
-    const auto& t = start.config.train;
+    say("device     {}, {}{}", start.device, kernels::name_of(start.config.numerics.numerics.compute),
+        start.layout == "1 rank" ? std::string() : fmt::format("; {}", start.layout));
     say("run        {} steps of {} sequences × {} tokens, in {}", t.steps, t.global_batch, t.sequence_length,
         start.out);
     if (start.first_step > 1) say("resumed    after step {}", start.first_step - 1);
-    tokens_per_step_ = t.global_batch * t.sequence_length;
-    progress_ = std::make_unique<TrainingProgress>(clock_, ProgressOutput::to_stderr(), start.first_step - 1, t.steps);
+    begin_progress(start);
   }
 
-  void stepped(const train::MetricsLine& line, int64_t) override {
-    progress_->update(line.step, line.loss, tokens_per_step_, line.mfu);
+  void stepped(const train::MetricsLine& line) override {
+    if (progress_) progress_->update(line.step, line.loss, tokens_per_step_, line.mfu);
   }
 
   void validated(const train::MetricsLine& line) override {
@@ -77,7 +85,10 @@ class TerminalView final : public train::RunObserver {
         line.validation_bits_per_byte ? fmt::format(", {:.4f} bits per byte", *line.validation_bits_per_byte) : "");
   }
 
-  void warned(const std::string& message) override { fmt::print(stderr, "troupe: warning: {}\n", message); }
+  void warned(const std::string& message) override {
+    finish_progress();
+    fmt::print(stderr, "troupe: warning: {}\n", message);
+  }
 
   void ended(const train::RunEnd& end) override {
     finish_progress();
@@ -98,14 +109,17 @@ class TerminalView final : public train::RunObserver {
     bytes_.reset();
     bytes_done_ = bytes_total_ = 0;
   }
+  void begin_progress(const train::RunStart& start) {
+    progress_ = std::make_unique<TrainingProgress>(clock_, ProgressOutput::to_stderr(), start.first_step - 1,
+                                                   start.config.train.steps);
+  }
   void finish_progress() {
     if (progress_) progress_->finish();
     progress_.reset();
   }
 
   const Clock& clock_;
-  StopSignals signals_;
-  bool told_ = false;
+  bool first_generation_ = true;
   const bool terminal_ = isatty(STDERR_FILENO) != 0;
   std::unique_ptr<ByteProgress> bytes_;
   int64_t bytes_done_ = 0, bytes_total_ = 0;
@@ -113,25 +127,97 @@ class TerminalView final : public train::RunObserver {
   std::unique_ptr<TrainingProgress> progress_;
 };
 
-Status train_command(const Request& request) {
-  if (request.ranks > 1 || request.processes > 1) {
-    return usage_error("{} = {}: this build trains on one rank; leave it out or set 1",
-                       request.ranks > 1 ? "--ranks" : "--processes", std::max(request.ranks, request.processes));
+// Tells the head once that someone wants the run to end. Lives on the loop.
+class StopWatcher {
+ public:
+  StopWatcher(actor::EventLoop& loop, const StopSignals& signals, TerminalView& view, actor::Ref<train::HeadActor> head)
+      : loop_(loop), signals_(signals), view_(view), head_(std::move(head)) {}
+
+  void look() {
+    if (signals_.stop_requested()) {
+      view_.stopping(signals_.signal_name());
+      (void)head_.try_tell<&train::HeadActor::stop>().ok();  // it has ended already
+      return;
+    }
+    timer_ = loop_.after(std::chrono::milliseconds(20), [this] { look(); });
   }
+
+ private:
+  actor::EventLoop& loop_;
+  const StopSignals& signals_;
+  TerminalView& view_;
+  actor::Ref<train::HeadActor> head_;
+  actor::Timer timer_;
+};
+
+// The thread of a loop; joins it.
+class LoopThread {
+ public:
+  explicit LoopThread(actor::ThreadLoop& loop) : loop_(loop), thread_([&loop] { loop.run(); }) {}
+  ~LoopThread() {
+    loop_.stop();
+    thread_.join();
+  }
+
+ private:
+  actor::ThreadLoop& loop_;
+  std::thread thread_;
+};
+
+Status train_command(const Request& request) {
   Config config = TROUPE_TRY(Config::load(request.config));
   for (const std::string& assignment : request.overrides) TROUPE_TRY(config.set(assignment));
-  const auto device = kernels::make_cpu_device(threads_or_default(request.threads));
-  train::RunRequest run;
-  run.config_path = request.config;
-  run.out = request.out.empty() ? "runs/" + std::filesystem::path(request.config).stem().string() : request.out;
-  run.resume = request.resume;
-  run.peak_flops = [&device](kernels::DType compute) {
-    return kernels::cpu::measure_fma_peak(device->threads(), compute);
-  };
+  train::RunSetup setup = TROUPE_TRY(train::RunSetup::read(config));
+  std::optional<int> asked;
+  if (request.ranks > 0) asked = request.ranks;
+  const int ranks = TROUPE_TRY(parallel::resolve_ranks(setup.options.parallel, asked));
+  TROUPE_TRY(setup.check_ranks(ranks));
+
   PosixFileSystem files;
   const SteadyClock clock;
+  const StopSignals signals;
   TerminalView view(clock);
-  return train::run_training(config, run, *device, files, clock, view);
+  const std::string out =
+      request.out.empty() ? "runs/" + std::filesystem::path(request.config).stem().string() : request.out;
+  train::RunFolder folder = TROUPE_TRY(train::RunFolder::take(files, out, request.resume));
+  const int threads = request.threads > 0 ? request.threads : std::max(1, threads_or_default(0) / ranks);
+  double peak_flops = 0;
+  {
+    ThreadPool pool(threads * ranks);
+    TROUPE_TRY(setup.open_data(out, files, pool, [&](int64_t done, int64_t total) {
+      view.preparing(done, total);
+      return !signals.stop_requested();
+    }));
+    peak_flops = kernels::cpu::measure_fma_peak(pool, setup.options.numerics.numerics.compute);
+  }
+
+  actor::ThreadLoop loop;
+  actor::Node node({.name = "head", .pid = getpid()}, {&loop});
+  const auto agent = node.spawn<train::ThreadAgentActor>({}, train::ThreadGangOptions{threads, files, clock});
+  const auto head =
+      node.spawn<train::HeadActor>({.reentrant = true}, train::HeadContext{.setup = setup,
+                                                                           .folder = folder,
+                                                                           .observer = view,
+                                                                           .assignment = {.config = config.to_toml(),
+                                                                                          .config_path = request.config,
+                                                                                          .out = out,
+                                                                                          .peak_flops = peak_flops},
+                                                                           .config_json = config.to_json(),
+                                                                           .ranks = ranks,
+                                                                           .resume = request.resume,
+                                                                           .clock = clock});
+  StopWatcher watcher(loop, signals, view, head);
+  loop.post([&watcher] { watcher.look(); });
+  const LoopThread thread(loop);  // the last: what it runs outlives it
+  const auto end = head.ask_blocking<&train::HeadActor::run>(actor::Ref<train::AgentActor>(agent.endpoint()),
+                                                             std::chrono::hours(24 * 365));
+  const Status stopped = node.stop_blocking(std::chrono::seconds(30));
+  if (!end.ok()) return Error(end.error());
+  if (!stopped.ok()) return Error(stopped.error());
+  if (!end->interrupted) return {};
+  return Error(ErrorKind::interrupted,
+               fmt::format("stopped after step {} of {}, state saved in {}; go on with --resume", end->steps,
+                           setup.options.train.steps, end->checkpoint));
 }
 
 }  // namespace
@@ -145,12 +231,11 @@ void add_train_command(CLI::App& app, Action& action) {
   command->add_option("--out", request->out,
                       "folder for checkpoints, metrics and the loss curve (default: runs/NAME-OF-CONFIG)");
   command->add_flag("--resume", request->resume, "go on from the newest checkpoint in OUT; an empty OUT starts fresh");
-  command->add_option("--ranks", request->ranks, "ranks, as threads of this process (only 1 yet)")
+  command
+      ->add_option("--ranks", request->ranks,
+                   "ranks, as threads of this process: sets the data axis (default: the product of the axes)")
       ->check(CLI::PositiveNumber);
-  command->add_option("--processes", request->processes, "ranks, as processes (only 1 yet)")
-      ->check(CLI::PositiveNumber)
-      ->excludes("--ranks");
-  command->add_option("--threads", request->threads, "threads of each rank (default: all cores)")
+  command->add_option("--threads", request->threads, "threads of each rank (default: cores divided by ranks)")
       ->check(CLI::PositiveNumber);
   command->callback([&action, request] { action = [request] { return train_command(*request); }; });
 }

@@ -82,17 +82,37 @@ ParallelOptions read_parallel_options(Config& config) {
       .read("zero", o.zero, between(0, 3))
       .read_choice("schedule", o.schedule, {"gpipe", "1f1b", "interleaved"})
       .read("virtual_stages", o.virtual_stages, at_least(1));
-  for (auto [key, size] : {std::pair{"tensor", o.tensor},
-                           {"pipeline", o.pipeline},
-                           {"data", o.data.value_or(1)},
-                           {"context", o.context},
-                           {"expert", o.expert}}) {
+  for (auto [key, size] :
+       {std::pair{"tensor", o.tensor}, {"pipeline", o.pipeline}, {"context", o.context}, {"expert", o.expert}}) {
     if (size != 1) {
       config.reject(fmt::format("parallel.{}", key),
-                    fmt::format("{} ranks asked for, one is available: only 1 is valid", size));
+                    fmt::format("{} ranks asked for; ranks can share data only: 1 is valid", size));
     }
   }
   return o;
+}
+
+Result<int> resolve_ranks(ParallelOptions& options, std::optional<int> asked) {
+  const int others = options.tensor * options.pipeline * options.context;
+  const auto with_data = [&](int data) -> Result<int> {
+    if (data > 1 && options.zero > 0) {
+      return usage_error("parallel.zero = {}: each of {} data ranks holds the whole state; only 0 is valid",
+                         options.zero, data);
+    }
+    options.data = data;
+    return data * others;
+  };
+  if (!asked) return with_data(options.data.value_or(1));
+  if (*asked % others != 0) {
+    return usage_error("{} ranks for parallel.tensor × pipeline × context = {}; nearest valid: {}", *asked, others,
+                       std::max(1, *asked / others) * others);
+  }
+  const int data = *asked / others;
+  if (options.data && *options.data != 1 && *options.data != data) {
+    return usage_error("{} ranks asked for, but parallel.data = {} makes {}; leave one of the two out", *asked,
+                       *options.data, *options.data * others);
+  }
+  return with_data(data);
 }
 
 }  // namespace troupe::parallel

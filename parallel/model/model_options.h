@@ -27,4 +27,9 @@ struct ParallelOptions {
 };
 ParallelOptions read_parallel_options(Config&);
 
+// How many ranks a run has: `asked` where the command line says so (then the data axis is what the other axes leave of
+// them), else the product of the axes. Sets options.data. Errors (usage): `asked` is no multiple of the other axes, or
+// is not what parallel.data makes of them.
+Result<int> resolve_ranks(ParallelOptions& options, std::optional<int> asked);
+
 }  // namespace troupe::parallel

@@ -60,11 +60,16 @@ TEST_F(Usage, ALongerSequenceThanTheContextIsRefused) {
   expect_failure(train("out", {"train.sequence_length=65"}), 2, {"train.sequence_length = 65", "model.context = 64"});
 }
 
-TEST_F(Usage, MoreRanksThanOneAreRefused) {
-  for (const std::string axis : {"tensor", "pipeline", "data", "context", "expert"})
+TEST_F(Usage, RanksThatCannotShareTheWorkAreRefused) {
+  for (const std::string axis : {"tensor", "pipeline", "context", "expert"})
     expect_failure(train("out", {"parallel." + axis + "=2"}), 2, {"parallel." + axis});
-  for (const std::string option : {"--ranks", "--processes"})
-    expect_failure(troupe({"train", "small.toml", option, "2"}), 2, {option});
+  expect_failure(train("out", {"parallel.data=3"}), 2, {"train.global_batch = 4", "3 ranks", "3 or 6"});
+  expect_failure(troupe({"train", "small.toml", "--ranks", "3"}), 2, {"train.global_batch = 4", "3 ranks"});
+  expect_failure(troupe({"train", "small.toml", "--ranks", "4", "--set", "parallel.data=2"}), 2,
+                 {"4 ranks", "parallel.data = 2"});
+  expect_failure(troupe({"train", "small.toml", "--ranks", "2", "--set", "train.micro_batch=4"}), 2,
+                 {"train.micro_batch = 4", "2 sequences"});
+  expect_failure(troupe({"train", "small.toml", "--ranks", "2", "--set", "parallel.zero=2"}), 2, {"parallel.zero = 2"});
 }
 
 TEST_F(Usage, AMissingConfigIsNamed) {
@@ -131,7 +136,7 @@ struct HelpCase {
 TEST_F(Usage, HelpNamesEveryOption) {
   const std::vector<HelpCase> cases{
       {{}, {"train", "generate", "tokenizer", "bench", "doctor", "--version", "Exit codes"}},
-      {{"train"}, {"config", "--set", "--out", "--resume", "--ranks", "--processes", "--threads"}},
+      {{"train"}, {"config", "--set", "--out", "--resume", "--ranks", "--threads"}},
       {{"generate"},
        {"--checkpoint", "--prompt", "--max-tokens", "--temperature", "--top-k", "--top-p", "--min-p",
         "--repetition-penalty", "--seed", "--stop", "--compute", "--threads", "--json", "--quiet"}},

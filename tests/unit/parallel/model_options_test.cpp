@@ -100,12 +100,29 @@ TEST(ModelOptions, ReproducibleAndSeveralRanksAreRefusedUntilTheyExist) {
   (void)read_numerics_options(*config);
   ASSERT_FALSE(config->finish().ok());
   EXPECT_THAT(config->finish().error().message(), HasSubstr("test.toml:2"));
-  for (const char* key : {"tensor", "pipeline", "data", "context", "expert"}) {
+  for (const char* key : {"tensor", "pipeline", "context", "expert"}) {
     auto parallel = Config::parse(fmt::format("[parallel]\n{} = 2\n", key), "test.toml");
     ASSERT_TRUE(parallel.ok());
     (void)read_parallel_options(*parallel);
     EXPECT_FALSE(parallel->finish().ok()) << key;
   }
+}
+
+TEST(ModelOptions, TheNumberOfRanksIsAskedForOrTheProductOfTheAxes) {
+  const auto resolve = [](ParallelOptions options, std::optional<int> asked) { return resolve_ranks(options, asked); };
+  EXPECT_EQ(*resolve({}, std::nullopt), 1);
+  EXPECT_EQ(*resolve({.data = std::nullopt}, std::nullopt), 1);
+  EXPECT_EQ(*resolve({.data = 3}, std::nullopt), 3);
+  EXPECT_EQ(*resolve({}, 4), 4);
+  EXPECT_EQ(*resolve({.data = std::nullopt}, 4), 4);
+  EXPECT_EQ(*resolve({.data = 4}, 4), 4);
+  EXPECT_EQ(*resolve({.tensor = 2}, 4), 4);
+  EXPECT_THAT(resolve({.tensor = 2}, 5).error().message(), HasSubstr("nearest valid: 4"));
+  EXPECT_THAT(resolve({.data = 2}, 4).error().message(), HasSubstr("parallel.data = 2"));
+  EXPECT_THAT(resolve({.zero = 1}, 2).error().message(), HasSubstr("parallel.zero = 1"));
+  ParallelOptions options;
+  ASSERT_TRUE(resolve_ranks(options, 6).ok());
+  EXPECT_EQ(options.data, 6);
 }
 
 TEST(ModelOptions, TheResidualStreamStaysWideUnlessAskedOtherwise) {

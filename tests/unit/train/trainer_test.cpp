@@ -62,7 +62,7 @@ data::SequenceBatch batch(int64_t first, int64_t sequences = 4) {
 class TrainerTest : public testing::Test {
  protected:
   Trainer make(const TrainOptions& o, DType compute = DType::f64, float dropout = 0) {
-    return Trainer(model(dropout), o, parallel::Numerics::of(compute), *device);
+    return Trainer(model(dropout), o, parallel::Numerics::of(compute), *device, *alone);
   }
   static std::map<std::string, std::vector<double>> values(Trainer& trainer) {
     std::map<std::string, std::vector<double>> result;
@@ -76,6 +76,7 @@ class TrainerTest : public testing::Test {
   }
 
   std::unique_ptr<kernels::Device> device = kernels::make_cpu_device(2);
+  std::unique_ptr<parallel::Communicator> alone = parallel::make_self_communicator();
 };
 
 // f64: Adam divides by the root of the second moment, so a gradient of 1e-6 whose rounding is 1e-18 moves its

@@ -1,0 +1,222 @@
+#include "actors/train/head_actor.h"
+
+#include <algorithm>
+#include <deque>
+
+#include "runtime/actor/all.h"
+#include "runtime/actor/waiting.h"
+#include "runtime/base/human_format.h"
+
+namespace troupe::train {
+
+using actor::Ref;
+using actor::Task;
+
+namespace {
+
+// A plan has no time of its own: whoever is lost is noticed by the link and its heartbeats.
+constexpr std::chrono::hours kPlanDeadline{24 * 365};
+
+// When generations were lost, within a window.
+class RestartBudget {
+ public:
+  explicit RestartBudget(const HeadOptions& options) : options_(options) {}
+  // Counts one more, lost at `now`; false if that is too many.
+  bool spend(std::chrono::nanoseconds now) {
+    lost_.push_back(now);
+    while (now - lost_.front() > options_.window) lost_.pop_front();
+    return static_cast<int>(lost_.size()) <= options_.max_restarts;
+  }
+
+ private:
+  const HeadOptions& options_;
+  std::deque<std::chrono::nanoseconds> lost_;
+};
+
+// The answer of all ranks, which is the same but where one alone has failed. An answer that did not come is a lost
+// rank.
+template <class Answer>
+Result<Answer> joined(const std::vector<Result<Answer>>& answers) {
+  for (const Result<Answer>& answer : answers) {
+    if (!answer.ok()) return Error(answer.error());
+  }
+  for (const Result<Answer>& answer : answers) {
+    if (answer->failure) return answer->failure.error();
+  }
+  return answers.front();
+}
+
+std::string layout_of(int ranks) { return ranks == 1 ? "1 rank" : fmt::format("{} ranks: data {}", ranks, ranks); }
+
+}  // namespace
+
+Task<Result<RunEnd>> HeadActor::run(Ref<AgentActor> agent) {
+  agent_ = std::move(agent);
+  started_ = context_.clock.seconds();
+  RestartBudget budget(context_.options);
+  std::string first_cause;
+  while (true) {
+    Result<PlanReport> report = co_await generation();
+    const Status gone = co_await agent_.ask<&AgentActor::end_gang>(context_.options.end_deadline);
+    gang_.clear();
+    if (failure_) co_return *failure_;
+    if (!gone.ok()) co_return Error(gone.error());
+    if (report.ok()) {
+      TROUPE_CO_TRY(draw());
+      const RunEnd end = end_of(*report);
+      context_.observer.ended(end);
+      co_return end;
+    }
+    if (lost_.empty()) co_return std::move(report).error();
+    if (first_cause.empty()) first_cause = lost_;
+    if (stopping_) co_return failed("{} while the run was ending; go on with --resume", lost_);
+    if (!budget.spend(now())) {
+      co_return failed("{} generations were lost within {}: too many; the first: {}", context_.options.max_restarts + 1,
+                       human_duration(std::chrono::duration<double>(context_.options.window).count()), first_cause);
+    }
+    context_.observer.warned(fmt::format("{}; generation {} starts from {}", lost_, context_.folder.generation() + 1,
+                                         saved_.empty() ? "the beginning" : saved_));
+  }
+}
+
+Task<Result<PlanReport>> HeadActor::generation() {
+  lost_.clear();
+  context_.assignment.generation = TROUPE_CO_TRY(context_.folder.next_generation());
+  Result<std::vector<Ref<TrainerActor>>> started = co_await agent_.ask<&AgentActor::start_gang>(
+      GangSpec{context_.ranks, context_.assignment.generation, self<HeadActor>()}, context_.options.start_deadline);
+  if (!started.ok()) co_return std::move(started).error();
+  gang_ = std::move(*started);
+  for (const Ref<TrainerActor>& rank : gang_) watch<&HeadActor::rank_down>(rank);
+
+  const auto ready =
+      co_await actor::ask_all<&TrainerActor::prepare>(gang_, context_.options.load_deadline, context_.assignment);
+  const RankReady first = TROUPE_CO_TRY(joined(ready));
+  int64_t completed = TROUPE_CO_TRY(co_await load_newest());
+  TROUPE_CO_TRY(context_.folder.begin(completed));
+  TROUPE_CO_TRY(announce(first, completed));
+
+  PlanReport report{{}, completed, false};
+  const int64_t steps = context_.setup.options.train.steps;
+  while (report.completed < steps && !report.interrupted) {
+    if (stopping_ && report.completed > completed) break;  // between two plans: all is saved
+    const auto reports = co_await actor::ask_all<&TrainerActor::run>(gang_, kPlanDeadline, next_plan(report.completed));
+    Result<PlanReport> all = joined(reports);
+    if (failure_) co_return *failure_;
+    if (!all.ok() && lost_.empty()) {
+      co_return failed("{}; {}", all.error().message(),
+                       saved_.empty() ? "no checkpoint was saved yet" : "the last good checkpoint is " + saved_);
+    }
+    report = TROUPE_CO_TRY(std::move(all));
+  }
+  report.interrupted = report.completed < steps;
+  co_return report;
+}
+
+// The newest checkpoint that every rank can read to its last byte; none at all is step 0. Those that cannot be read
+// are set aside, so that none of them passes for a good one later.
+Task<Result<int64_t>> HeadActor::load_newest() {
+  if (!context_.resume && saved_.empty()) co_return 0;
+  checkpoint::CheckpointStore& store = context_.folder.checkpoints();
+  const std::vector<std::string> folders = store.list();
+  std::vector<std::string> unreadable;
+  for (const std::string& folder : folders) {
+    const Result<RankLoaded> loaded = co_await load(folder);
+    if (loaded.ok()) {
+      for (const std::string& damaged : unreadable) TROUPE_CO_TRY(store.set_aside(damaged));
+      saved_ = folder;
+      co_return loaded->completed;
+    }
+    if (!lost_.empty() || other_run_ || folder == folders.back()) co_return Error(loaded.error());
+    context_.observer.warned(loaded.error().message() + "; trying the one before it");
+    unreadable.push_back(folder);
+  }
+  co_return 0;
+}
+
+Task<Result<RankLoaded>> HeadActor::load(const std::string& folder) {
+  const auto checkpoint = checkpoint::Checkpoint::open(folder);
+  if (!checkpoint.ok()) co_return Error(checkpoint.error());
+  const Status fits = context_.setup.check_fits(*checkpoint);
+  other_run_ = !fits.ok();  // no older one would fit better
+  if (!fits.ok()) co_return Error(fits.error());
+  co_return joined(
+      co_await actor::ask_all<&TrainerActor::load>(gang_, context_.options.load_deadline, CheckpointFolder{folder}));
+}
+
+StepPlan HeadActor::next_plan(int64_t completed) const {
+  const TrainOptions& train = context_.setup.options.train;
+  const int64_t save_every = context_.setup.options.checkpoint.every;
+  StepPlan plan;
+  plan.first_step = completed + 1;
+  plan.last_step = train.steps;
+  if (save_every > 0) plan.last_step = std::min(plan.last_step, (completed / save_every + 1) * save_every);
+  plan.save_after = {plan.last_step};
+  for (int64_t step = plan.first_step; step <= plan.last_step; ++step) {
+    if (step == train.steps || (train.validate_every > 0 && step % train.validate_every == 0))
+      plan.validate_after.push_back(step);
+  }
+  return plan;
+}
+
+Status HeadActor::announce(const RankReady& ready, int64_t completed) {
+  const RunConfig& options = context_.setup.options;
+  const data::TrainingData& data = *context_.setup.data;
+  const std::string& path = context_.assignment.config_path;
+  title_ = fmt::format("{}: {:.2f}M parameters", path.substr(path.rfind('/') + 1),
+                       static_cast<double>(ready.parameters) / 1e6);
+  const std::string layout = layout_of(context_.ranks);
+  TROUPE_TRY(context_.folder.write_run_json(context_.setup, {path, ready.device, layout, ready.parameters},
+                                            context_.config_json));
+  context_.observer.started({path, context_.folder.path(), options, context_.setup.tokenizer->description(),
+                             ready.device, layout, ready.parameters, data.train_tokens,
+                             data.validation ? data.validation->target_count() : 0, completed + 1,
+                             context_.folder.generation()});
+  return {};
+}
+
+void HeadActor::stepped(MetricsLine line) {
+  if (line.generation != context_.folder.generation()) return;  // of a rank that was given up
+  const MetricsOptions& metrics = context_.setup.options.metrics;
+  const Status written =
+      context_.folder.write(line, line.step % metrics.every == 0 || line.validation_loss.has_value());
+  if (!written.ok()) return give_up(written.error());
+  context_.observer.stepped(line);
+  if (!line.validation_loss) return;
+  context_.observer.validated(line);
+  if (const Status drawn = draw(); !drawn.ok()) give_up(drawn.error());
+}
+
+void HeadActor::staged(StagedCheckpoint staged) {
+  if (staged.generation != context_.folder.generation()) return;  // never published: pruned with the next save
+  checkpoint::CheckpointStore& store = context_.folder.checkpoints();
+  const Result<std::string> folder = store.publish(staged);
+  if (!folder.ok()) return give_up(folder.error());
+  saved_ = *folder;
+  if (const Status pruned = store.prune(context_.setup.options.checkpoint.keep); !pruned.ok()) give_up(pruned.error());
+}
+
+void HeadActor::rank_down(actor::Down down) {
+  if (gang_.empty() || down.cause->kind == actor::Exit::Kind::stopped) return;
+  if (lost_.empty()) lost_ = down.cause->message();
+  (void)agent_.try_tell<&AgentActor::kill_gang>(lost_).ok();  // end_gang() follows in any case
+}
+
+void HeadActor::stop() {
+  stopping_ = true;
+  for (const Ref<TrainerActor>& rank : gang_) (void)rank.try_tell<&TrainerActor::stop>().ok();
+}
+
+void HeadActor::give_up(const Error& error) {
+  if (failure_) return;
+  failure_ = error;
+  stop();
+}
+
+Status HeadActor::draw() const { return context_.folder.draw(title_); }
+
+RunEnd HeadActor::end_of(const PlanReport& report) const {
+  return {report.completed, context_.folder.last_loss(), context_.clock.seconds() - started_, report.interrupted,
+          saved_};
+}
+
+}  // namespace troupe::train

@@ -1,0 +1,83 @@
+// The head of a training run: has the ranks started, tells them what to do in plans, writes down what they report,
+// gives checkpoints their names, and starts the next generation when a rank is lost.
+//
+// A gang of ranks lives and dies together: one lost rank ends the generation. The next one goes on from the newest
+// checkpoint. What a restart would only meet again (a loss that is not finite, a full disk) ends the run.
+#pragma once
+#include <chrono>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "actors/train/agent_actor.h"
+#include "actors/train/run.h"
+#include "actors/train/run_folder.h"
+#include "actors/train/trainer_actor.h"
+
+namespace troupe::train {
+
+struct HeadOptions {
+  // More lost generations than this within the window end the run with the first cause.
+  int max_restarts = 3;
+  std::chrono::nanoseconds window = std::chrono::minutes(10);
+  std::chrono::nanoseconds start_deadline = std::chrono::minutes(2);  // for all ranks to come up
+  std::chrono::nanoseconds load_deadline = std::chrono::minutes(30);  // to open data, to read a checkpoint
+  std::chrono::nanoseconds end_deadline = std::chrono::seconds(30);   // for what is left of a generation to be gone
+};
+
+// What a head works on; outlives it.
+struct HeadContext {
+  const RunSetup& setup;
+  RunFolder& folder;
+  RunObserver& observer;
+  RankAssignment assignment;  // but for the generation
+  std::string config_json;
+  int ranks;
+  bool resume;  // from what an earlier run left in the folder
+  const Clock& clock;
+  HeadOptions options = {};
+};
+
+class HeadActor final : public actor::Actor {
+ public:
+  explicit HeadActor(HeadContext context) : context_(std::move(context)) {}
+
+  // The whole run: to train.steps, or until asked to stop. Errors: as run_training() (run.h); failed, with the first
+  // cause, where ranks were lost too often. Asked once, by the launcher.
+  actor::Task<Result<RunEnd>> run(actor::Ref<AgentActor> agent);
+  // Finish the step, save, end.
+  void stop();
+
+  // From rank 0.
+  void stepped(MetricsLine line);
+  void staged(StagedCheckpoint staged);
+  void rank_down(actor::Down down);
+
+  using Protocol = actor::Methods<&HeadActor::stepped, &HeadActor::staged>;
+
+ private:
+  // One generation, from its start to its end. An error with `lost_` empty would come again.
+  actor::Task<Result<PlanReport>> generation();
+  // The step of what was loaded.
+  actor::Task<Result<int64_t>> load_newest();
+  actor::Task<Result<RankLoaded>> load(const std::string& folder);
+  StepPlan next_plan(int64_t completed) const;
+  Status announce(const RankReady& ready, int64_t completed);
+  Status draw() const;
+  RunEnd end_of(const PlanReport& report) const;
+  // Something could not be written down: ends the run.
+  void give_up(const Error& error);
+
+  HeadContext context_;
+  actor::Ref<AgentActor> agent_;
+  std::vector<actor::Ref<TrainerActor>> gang_;
+  bool stopping_ = false;
+  bool other_run_ = false;        // the checkpoint at hand is whole, but another run's
+  std::string lost_;              // the first cause of this generation's end; "": none
+  std::optional<Error> failure_;  // of writing down
+  std::string saved_;             // the newest checkpoint
+  std::string title_;
+  double started_ = 0;  // seconds
+};
+
+}  // namespace troupe::train

@@ -1,0 +1,34 @@
+// Ranks as threads of this process: the default, and what tests use. Each has a device of its own.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "actors/train/agent_actor.h"
+
+namespace troupe::train {
+
+struct ThreadGangOptions {
+  int threads = 1;  // of each rank
+  FileSystem& files;
+  const Clock& clock;
+};
+
+class ThreadAgentActor final : public AgentActor {
+ public:
+  explicit ThreadAgentActor(ThreadGangOptions options) : options_(options) {}
+
+  actor::Task<Result<std::vector<actor::Ref<TrainerActor>>>> start_gang(GangSpec spec) override;
+  void kill_gang(std::string reason) override;
+  actor::Task<Status> end_gang() override;
+  actor::Task<void> on_start() override;
+
+ private:
+  ThreadGangOptions options_;
+  // What outlives the ranks of a generation.
+  std::vector<std::unique_ptr<kernels::Device>> devices_;
+  std::vector<std::shared_ptr<parallel::Communicator>> groups_;
+  std::vector<actor::Ref<TrainerActor>> ranks_;
+};
+
+}  // namespace troupe::train

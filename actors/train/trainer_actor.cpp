@@ -1,0 +1,99 @@
+#include "actors/train/trainer_actor.h"
+
+#include "actors/train/head_actor.h"
+#include "runtime/actor/from_thread.h"
+#include "runtime/actor/waiting.h"
+
+namespace troupe::train {
+
+using actor::Task;
+
+namespace {
+
+// What a rank does goes to the head as messages. A step waits for none of them, unless the head's mailbox is full:
+// metrics are not worth unbounded memory. A checkpoint waits until the head has given it its name.
+class Reporter final : public RankObserver {
+ public:
+  explicit Reporter(const actor::Ref<HeadActor>& head) : head_(head) {}
+  void stepped(const MetricsLine& line) override {
+    if (!head_.try_tell<&HeadActor::stepped>(line).ok()) ask<&HeadActor::stepped>(line);
+  }
+  void staged(const StagedCheckpoint& staged) override { ask<&HeadActor::staged>(staged); }
+
+ private:
+  template <auto M, class T>
+  void ask(const T& message) {
+    const auto sent = head_.ask_blocking<M>(message, std::chrono::minutes(5));
+    if (!sent.ok()) throw parallel::CommunicationError(sent.error().message());
+  }
+  const actor::Ref<HeadActor>& head_;
+};
+
+template <class Answer>
+Answer answer_of(const Error& error) {
+  Answer answer;
+  answer.failure = RankFailure::of(error);
+  return answer;
+}
+
+}  // namespace
+
+TrainerActor::~TrainerActor() {
+  context_.ranks->abort("the rank ends");
+  if (rank_) rank_->request_stop();
+}
+
+template <class T, class Work>
+Task<Result<T>> TrainerActor::on_thread(Work work) {
+  const auto start = [this, &work](actor::Resolver<T> resolver) {
+    thread_.post([ranks = context_.ranks, work = std::move(work), resolver]() mutable {
+      try {
+        resolver.set(work());
+      } catch (const std::exception& error) {
+        // The others wait for this rank in vain.
+        ranks->abort(fmt::format("rank {}: {}", ranks->rank(), error.what()));
+        resolver.fail(std::current_exception());
+      }
+    });
+  };
+  co_return co_await actor::from_thread<T>(start);
+}
+
+Task<Result<RankReady>> TrainerActor::prepare(RankAssignment assignment) {
+  co_return co_await on_thread<RankReady>([this, assignment = std::move(assignment)] {
+    auto rank = TrainingRank::create(assignment, context_.device, *context_.ranks, context_.files, context_.clock);
+    if (!rank.ok()) return answer_of<RankReady>(rank.error());
+    rank_ = std::move(*rank);
+    return RankReady{{}, rank_->parameters(), context_.device.description()};
+  });
+}
+
+Task<Result<RankLoaded>> TrainerActor::load(CheckpointFolder from) {
+  TROUPE_CHECK(rank_, "a checkpoint before prepare()");
+  co_return co_await on_thread<RankLoaded>([this, from = std::move(from)] {
+    const Status loaded = rank_->load(from.folder);
+    if (!loaded.ok()) return answer_of<RankLoaded>(loaded.error());
+    return RankLoaded{{}, rank_->completed()};
+  });
+}
+
+Task<Result<PlanReport>> TrainerActor::run(StepPlan plan) {
+  TROUPE_CHECK(rank_, "a plan before prepare()");
+  co_return co_await on_thread<PlanReport>([this, plan = std::move(plan)] {
+    Reporter reporter(context_.head);
+    auto report = rank_->run(plan, reporter);
+    return report.ok() ? *report : answer_of<PlanReport>(report.error());
+  });
+}
+
+void TrainerActor::stop() {
+  if (rank_) rank_->request_stop();
+}
+
+Task<void> TrainerActor::on_stop() {
+  if (rank_) rank_->request_stop();
+  context_.ranks->abort("the rank was told to stop");
+  (void)co_await on_thread<bool>([] { return true; });  // the job at hand has ended
+}
+
+}  // namespace troupe::train

@@ -1,0 +1,53 @@
+// One rank as an actor: passes plans on to the rank's own thread and its reports on to the head, so that no message is
+// on the way of a step. Spawned reentrant: it hears stop() while a plan runs.
+#pragma once
+#include <memory>
+#include <string>
+
+#include "actors/train/rank_thread.h"
+#include "actors/train/train_messages.h"
+#include "actors/train/training_rank.h"
+#include "runtime/actor/actor.h"
+#include "runtime/actor/ref.h"
+
+namespace troupe::train {
+
+class HeadActor;
+
+// What a rank runs on. All but `ranks` outlive the actor.
+struct RankContext {
+  kernels::Device& device;
+  FileSystem& files;
+  const Clock& clock;
+  std::shared_ptr<parallel::Communicator> ranks;  // used by the rank's thread alone, but for abort()
+  actor::Ref<HeadActor> head;
+};
+
+class TrainerActor final : public actor::Actor {
+ public:
+  explicit TrainerActor(RankContext context) : context_(std::move(context)) {}
+  ~TrainerActor() override;
+
+  // Each begins when the one before has ended, on the rank's thread. An exception there (a broken invariant, a group
+  // that was aborted) is this actor's death.
+  actor::Task<Result<RankReady>> prepare(RankAssignment assignment);
+  actor::Task<Result<RankLoaded>> load(CheckpointFolder from);
+  actor::Task<Result<PlanReport>> run(StepPlan plan);
+  // Ends run() after the step at hand.
+  void stop();
+
+  actor::Task<void> on_stop() override;
+
+  using Protocol = actor::Methods<&TrainerActor::prepare, &TrainerActor::load, &TrainerActor::run, &TrainerActor::stop>;
+
+ private:
+  // Runs `work` on the rank's thread and waits for what it returns.
+  template <class T, class Work>
+  actor::Task<Result<T>> on_thread(Work work);
+
+  RankContext context_;
+  std::shared_ptr<TrainingRank> rank_;  // shared with the job at hand
+  RankThread thread_;
+};
+
+}  // namespace troupe::train

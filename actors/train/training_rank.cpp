@@ -1,0 +1,134 @@
+#include "actors/train/training_rank.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "actors/train/trainer_state.h"
+#include "parallel/comm/agreement.h"
+
+namespace troupe::train {
+
+using kernels::MemoryKind;
+using kernels::Tensor;
+
+namespace {
+
+bool contains(const std::vector<int64_t>& steps, int64_t step) { return std::ranges::find(steps, step) != steps.end(); }
+
+}  // namespace
+
+Result<std::unique_ptr<TrainingRank>> TrainingRank::create(const RankAssignment& assignment, kernels::Device& device,
+                                                           parallel::Communicator& ranks, FileSystem& files,
+                                                           const Clock& clock) {
+  Config config = TROUPE_TRY(Config::parse(assignment.config, assignment.config_path));
+  RunSetup setup = TROUPE_TRY(RunSetup::read(config));
+  TROUPE_TRY(setup.open_data(assignment.out, files, device.threads()));
+  TROUPE_TRY(setup.check_ranks(ranks.size()));
+  return std::unique_ptr<TrainingRank>(
+      new TrainingRank(assignment, std::move(setup), config.to_toml(), device, ranks, files, clock));
+}
+
+TrainingRank::TrainingRank(const RankAssignment& assignment, RunSetup setup, std::string config,
+                           kernels::Device& device, parallel::Communicator& ranks, FileSystem& files,
+                           const Clock& clock)
+    : device_(device),
+      ranks_(ranks),
+      clock_(clock),
+      store_(files, assignment.out + "/checkpoints"),
+      generation_(assignment.generation),
+      config_(std::move(config)),
+      setup_(std::move(setup)),
+      trainer_(std::make_unique<Trainer>(setup_.options.model, setup_.options.train, setup_.options.numerics.numerics,
+                                         device, ranks)),
+      peak_flops_(assignment.peak_flops),
+      flops_per_token_(setup_.options.model.training_flops_per_token(setup_.options.train.sequence_length)) {}
+
+Status TrainingRank::load(const std::string& folder) {
+  const checkpoint::Checkpoint checkpoint = TROUPE_TRY(checkpoint::Checkpoint::open(folder));
+  TROUPE_TRY(load_state(checkpoint, *trainer_));
+  sequences_ = checkpoint.manifest().sequences;
+  return {};
+}
+
+Result<PlanReport> TrainingRank::run(const StepPlan& plan, RankObserver& observer) {
+  TROUPE_CHECK(plan.first_step == completed() + 1, "a plan from step {} after step {}", plan.first_step, completed());
+  while (completed() < plan.last_step) {
+    if (parallel::any_rank(ranks_, device_, stop_requested_)) {
+      TROUPE_TRY(stage(observer));
+      return PlanReport{{}, completed(), true};
+    }
+    MetricsLine line = TROUPE_TRY(step());
+    if (setup_.data->validation && contains(plan.validate_after, line.step)) validate(line);
+    if (ranks_.rank() == 0) observer.stepped(line);
+    if (contains(plan.save_after, line.step)) TROUPE_TRY(stage(observer));
+  }
+  return PlanReport{{}, completed(), false};
+}
+
+Result<MetricsLine> TrainingRank::step() {
+  const double start = clock_.seconds();
+  const TrainOptions& options = setup_.options.train;
+  const int64_t share = trainer_->local_batch(), begin = sequences_ + ranks_.rank() * share;
+  const StepReport report = TROUPE_TRY(trainer_->step(setup_.data->sampler.sequences(begin, begin + share)));
+  sequences_ += options.global_batch;
+  MetricsLine line;
+  line.step = report.step;
+  line.loss = report.loss;
+  line.tokens = sequences_ * options.sequence_length;
+  line.step_seconds = clock_.seconds() - start;
+  line.tokens_per_second = static_cast<double>(report.tokens) / line.step_seconds;
+  line.gradient_norm = report.gradient_norm;
+  line.learning_rate = report.learning_rate;
+  line.mfu = peak_flops_ > 0 ? flops_per_token_ * line.tokens_per_second / peak_flops_ : 0;
+  line.generation = generation_;
+  return line;
+}
+
+// Each rank takes its share of the split, in order; sums are joined at the end.
+void TrainingRank::validate(MetricsLine& line) {
+  const data::ValidationSet& set = *setup_.data->validation;
+  const TrainOptions& options = setup_.options.train;
+  int64_t count = set.count();
+  if (options.validation_sequences > 0) count = std::min(count, options.validation_sequences);
+  const int64_t size = ranks_.size(), rank = ranks_.rank();
+  const int64_t end = count * (rank + 1) / size, chunk = trainer_->options().micro_batch;
+  double sums[2] = {0, 0};  // loss, targets
+  bool complete = true;
+  for (int64_t begin = count * rank / size; begin < end && complete; begin += chunk) {
+    complete = !stop_requested_;
+    const ValidationReport part = trainer_->evaluate(set.sequences(begin, std::min(begin + chunk, end)));
+    sums[0] += part.loss;
+    sums[1] += static_cast<double>(part.targets);
+  }
+  if (parallel::any_rank(ranks_, device_, !complete)) return;  // a part would pass for the whole
+  const Tensor total = Tensor::from<double>(device_, sums, {2}, MemoryKind::buffers);
+  ranks_.all_reduce(total).wait();
+  const std::vector<double> all = total.to_host<double>();
+  if (all[1] == 0) return;
+  line.validation_loss = all[0] / all[1];
+  if (count == set.count()) {
+    line.validation_bits_per_byte = all[0] / std::numbers::ln2 / static_cast<double>(set.text_bytes());
+  }
+}
+
+Status TrainingRank::stage(RankObserver& observer) {
+  Status staged;
+  if (ranks_.rank() == 0) {
+    checkpoint::Manifest header;
+    header.step = completed();
+    header.sequences = sequences_;
+    header.seed = setup_.options.train.seed;
+    header.generation = generation_;
+    header.config = config_;
+    header.labels[std::string(kTokenizerLabel)] = setup_.tokenizer->fingerprint();
+    const std::vector<checkpoint::NamedTensor> tensors = state_tensors(*trainer_);
+    auto result = store_.stage(std::move(header), tensors,
+                               [this](const std::string& into) { return setup_.tokenizer->save(into + "/tokenizer"); });
+    if (result.ok()) observer.staged(*result);
+    else staged = result.error();
+  }
+  return parallel::agree(ranks_, device_, staged);
+}
+
+}  // namespace troupe::train

@@ -1,0 +1,65 @@
+// One rank's part of a run, told what to do in plans: from which step to which, and after which steps to validate and
+// save. Rank 0 stages checkpoints in OUT; to publish them is its teller's business.
+#pragma once
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "actors/train/run_setup.h"
+#include "actors/train/train_messages.h"
+#include "actors/train/trainer.h"
+#include "runtime/base/clock.h"
+
+namespace troupe::train {
+
+// Told what rank 0 does, on the thread that calls run().
+class RankObserver {
+ public:
+  virtual ~RankObserver() = default;
+  virtual void stepped(const MetricsLine&) = 0;
+  virtual void staged(const StagedCheckpoint&) = 0;
+};
+
+class TrainingRank {
+ public:
+  // `device`, `ranks` (the group of all ranks), `files` and `clock` outlive it. Errors as RunSetup, and usage: a
+  // batch that does not divide by the ranks.
+  static Result<std::unique_ptr<TrainingRank>> create(const RankAssignment& assignment, kernels::Device& device,
+                                                      parallel::Communicator& ranks, FileSystem& files,
+                                                      const Clock& clock);
+
+  // Takes the state of a checkpoint; all ranks the same. Errors (damaged): it cannot be read to its last byte.
+  Status load(const std::string& folder);
+
+  // Carries a plan out. Errors (failed), on all ranks: a loss that is not finite, a checkpoint that could not be
+  // staged. Throws CommunicationError. REQUIRES: plan.first_step is completed() + 1.
+  Result<PlanReport> run(const StepPlan& plan, RankObserver& observer);
+
+  // Ends run() after the step at hand, on all ranks, with the state staged. Any thread; asked once of any rank.
+  void request_stop() { stop_requested_ = true; }
+
+  int64_t completed() const { return trainer_->completed(); }
+  int64_t parameters() { return trainer_->parameters().global_elements(); }
+
+ private:
+  TrainingRank(const RankAssignment& assignment, RunSetup setup, std::string config, kernels::Device& device,
+               parallel::Communicator& ranks, FileSystem& files, const Clock& clock);
+  Result<MetricsLine> step();
+  void validate(MetricsLine& line);
+  Status stage(RankObserver& observer);
+
+  kernels::Device& device_;
+  parallel::Communicator& ranks_;
+  const Clock& clock_;
+  checkpoint::CheckpointStore store_;
+  const int64_t generation_;
+  const std::string config_;
+  RunSetup setup_;
+  std::unique_ptr<Trainer> trainer_;
+  double peak_flops_, flops_per_token_;
+  int64_t sequences_ = 0;  // consumed by all ranks: the data position
+  std::atomic<bool> stop_requested_ = false;
+};
+
+}  // namespace troupe::train
