@@ -54,6 +54,7 @@ int run(int argc, char** argv) {
   app.footer(kFooter);
   troupe::launcher::Action action;
   troupe::launcher::add_train_command(app, action);
+  troupe::launcher::add_worker_command(app, action);
   troupe::launcher::add_generate_command(app, action);
   troupe::launcher::add_tokenizer_command(app, action);
   troupe::launcher::add_bench_command(app, action);

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <deque>
 
-#include "runtime/actor/all.h"
 #include "runtime/actor/waiting.h"
 #include "runtime/base/human_format.h"
 
@@ -58,7 +57,7 @@ Task<Result<RunEnd>> HeadActor::run(Ref<AgentActor> agent) {
   while (true) {
     Result<PlanReport> report = co_await generation();
     const Status gone = co_await agent_.ask<&AgentActor::end_gang>(context_.options.end_deadline);
-    gang_.clear();
+    gang_ = {};
     if (failure_) co_return *failure_;
     if (!gone.ok()) co_return Error(gone.error());
     if (report.ok()) {
@@ -85,11 +84,11 @@ Task<Result<PlanReport>> HeadActor::generation() {
   Result<std::vector<Ref<TrainerActor>>> started = co_await agent_.ask<&AgentActor::start_gang>(
       GangSpec{context_.ranks, context_.assignment.generation, self<HeadActor>()}, context_.options.start_deadline);
   if (!started.ok()) co_return std::move(started).error();
-  gang_ = std::move(*started);
+  gang_ = actor::MeshRef(std::move(*started));
   for (const Ref<TrainerActor>& rank : gang_) watch<&HeadActor::rank_down>(rank);
 
   const auto ready =
-      co_await actor::ask_all<&TrainerActor::prepare>(gang_, context_.options.load_deadline, context_.assignment);
+      co_await gang_.ask<&TrainerActor::prepare>(context_.assignment, context_.options.load_deadline);
   const RankReady first = TROUPE_CO_TRY(joined(ready));
   int64_t completed = TROUPE_CO_TRY(co_await load_newest());
   TROUPE_CO_TRY(context_.folder.begin(completed));
@@ -99,7 +98,7 @@ Task<Result<PlanReport>> HeadActor::generation() {
   const int64_t steps = context_.setup.options.train.steps;
   while (report.completed < steps && !report.interrupted) {
     if (stopping_ && report.completed > completed) break;  // between two plans: all is saved
-    const auto reports = co_await actor::ask_all<&TrainerActor::run>(gang_, kPlanDeadline, next_plan(report.completed));
+    const auto reports = co_await gang_.ask<&TrainerActor::run>(next_plan(report.completed), kPlanDeadline);
     Result<PlanReport> all = joined(reports);
     if (failure_) co_return *failure_;
     if (!all.ok() && lost_.empty()) {
@@ -140,7 +139,7 @@ Task<Result<RankLoaded>> HeadActor::load(const std::string& folder) {
   other_run_ = !fits.ok();  // no older one would fit better
   if (!fits.ok()) co_return Error(fits.error());
   co_return joined(
-      co_await actor::ask_all<&TrainerActor::load>(gang_, context_.options.load_deadline, CheckpointFolder{folder}));
+      co_await gang_.ask<&TrainerActor::load>(CheckpointFolder{folder}, context_.options.load_deadline));
 }
 
 StepPlan HeadActor::next_plan(int64_t completed) const {
@@ -196,7 +195,7 @@ void HeadActor::staged(StagedCheckpoint staged) {
 }
 
 void HeadActor::rank_down(actor::Down down) {
-  if (gang_.empty() || down.cause->kind == actor::Exit::Kind::stopped) return;
+  if (gang_.size() == 0 || down.cause->kind == actor::Exit::Kind::stopped) return;
   if (lost_.empty()) lost_ = down.cause->message();
   (void)agent_.try_tell<&AgentActor::kill_gang>(lost_).ok();  // end_gang() follows in any case
 }

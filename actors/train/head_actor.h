@@ -13,6 +13,7 @@
 #include "actors/train/run.h"
 #include "actors/train/run_folder.h"
 #include "actors/train/trainer_actor.h"
+#include "runtime/actor/mesh_ref.h"
 
 namespace troupe::train {
 
@@ -70,7 +71,7 @@ class HeadActor final : public actor::Actor {
 
   HeadContext context_;
   actor::Ref<AgentActor> agent_;
-  std::vector<actor::Ref<TrainerActor>> gang_;
+  actor::MeshRef<TrainerActor> gang_;
   bool stopping_ = false;
   bool other_run_ = false;        // the checkpoint at hand is whole, but another run's
   std::string lost_;              // the first cause of this generation's end; "": none

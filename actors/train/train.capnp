@@ -48,7 +48,8 @@ struct RankJoined {
   rank @0 :Int64;
   generation @1 :Int64;
   pid @2 :Int64;
-  host @3 :Text;
+  node @3 :UInt64;
+  trainer @4 :UInt64;
 }
 
 struct MetricsLine {

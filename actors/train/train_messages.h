@@ -62,7 +62,7 @@ struct PlanReport {
 // A rank that runs as a process has come up.
 struct RankJoined {
   int64_t rank = 0, generation = 0, pid = 0;
-  std::string host;
+  uint64_t node = 0, trainer = 0;  // where its TrainerActor is
 };
 
 using StagedCheckpoint = checkpoint::CheckpointStore::Staged;

@@ -18,7 +18,11 @@ void set_list(capnp::List<int64_t>::Builder list, const std::vector<int64_t>& va
   for (size_t i = 0; i < values.size(); ++i) list.set(static_cast<uint32_t>(i), values[i]);
 }
 
-std::vector<int64_t> to_vector(capnp::List<int64_t>::Reader list) { return {list.begin(), list.end()}; }
+std::vector<int64_t> to_vector(capnp::List<int64_t>::Reader list) {
+  std::vector<int64_t> values;
+  for (int64_t value : list) values.push_back(value);
+  return values;
+}
 
 std::string to_string(capnp::Text::Reader text) { return {text.begin(), text.size()}; }
 
@@ -82,7 +86,8 @@ wire::Body encode(const RankJoined& m) {
     to.setRank(m.rank);
     to.setGeneration(m.generation);
     to.setPid(m.pid);
-    to.setHost(m.host);
+    to.setNode(m.node);
+    to.setTrainer(m.trainer);
   });
 }
 
@@ -159,7 +164,7 @@ Result<PlanReport> decode(const wire::Body& body) {
 template <>
 Result<RankJoined> decode(const wire::Body& body) {
   return wire::from_body<schema::RankJoined>(body, [](auto from) -> Result<RankJoined> {
-    return RankJoined{from.getRank(), from.getGeneration(), from.getPid(), to_string(from.getHost())};
+    return RankJoined{from.getRank(), from.getGeneration(), from.getPid(), from.getNode(), from.getTrainer()};
   });
 }
 

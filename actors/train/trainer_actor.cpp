@@ -1,7 +1,9 @@
 #include "actors/train/trainer_actor.h"
 
+#include <variant>
+
 #include "actors/train/head_actor.h"
-#include "runtime/actor/from_thread.h"
+#include "runtime/actor/handoff.h"
 #include "runtime/actor/waiting.h"
 
 namespace troupe::train {
@@ -38,25 +40,36 @@ Answer answer_of(const Error& error) {
 
 }  // namespace
 
-TrainerActor::~TrainerActor() {
-  context_.ranks->abort("the rank ends");
+TrainerActor::~TrainerActor() { interrupt(); }
+
+// Ends the job at hand, if there is one: other ranks may wait for what it never does.
+void TrainerActor::interrupt() {
+  if (jobs_->load() == 0) return;
   if (rank_) rank_->request_stop();
+  context_.ranks->abort(fmt::format("rank {} was told to stop", context_.ranks->rank()));
 }
 
 template <class T, class Work>
 Task<Result<T>> TrainerActor::on_thread(Work work) {
-  const auto start = [this, &work](actor::Resolver<T> resolver) {
-    thread_.post([ranks = context_.ranks, work = std::move(work), resolver]() mutable {
-      try {
-        resolver.set(work());
-      } catch (const std::exception& error) {
-        // The others wait for this rank in vain.
-        ranks->abort(fmt::format("rank {}: {}", ranks->rank(), error.what()));
-        resolver.fail(std::current_exception());
-      }
-    });
-  };
-  co_return co_await actor::from_thread<T>(start);
+  // A value, or what was thrown instead.
+  using Outcome = std::variant<T, std::exception_ptr>;
+  const actor::Handoff<Outcome> handoff;
+  ++*jobs_;
+  thread_.post([jobs = jobs_, ranks = context_.ranks, work = std::move(work), sender = handoff.sender()]() mutable {
+    try {
+      Outcome outcome(work());
+      --*jobs;
+      sender.set(std::move(outcome));
+    } catch (const std::exception& error) {
+      // The others wait for this rank in vain.
+      ranks->abort(fmt::format("rank {}: {}", ranks->rank(), error.what()));
+      --*jobs;
+      sender.set(Outcome(std::current_exception()));
+    }
+  });
+  Outcome outcome = TROUPE_CO_TRY(co_await handoff.wait(actor::kNever));
+  if (auto* thrown = std::get_if<std::exception_ptr>(&outcome)) std::rethrow_exception(*thrown);
+  co_return std::get<T>(std::move(outcome));
 }
 
 Task<Result<RankReady>> TrainerActor::prepare(RankAssignment assignment) {
@@ -91,8 +104,7 @@ void TrainerActor::stop() {
 }
 
 Task<void> TrainerActor::on_stop() {
-  if (rank_) rank_->request_stop();
-  context_.ranks->abort("the rank was told to stop");
+  interrupt();
   (void)co_await on_thread<bool>([] { return true; });  // the job at hand has ended
 }
 

@@ -1,11 +1,13 @@
 // One rank as an actor: passes plans on to the rank's own thread and its reports on to the head, so that no message is
 // on the way of a step. Spawned reentrant: it hears stop() while a plan runs.
 #pragma once
+#include <atomic>
 #include <memory>
 #include <string>
 
 #include "actors/train/rank_thread.h"
 #include "actors/train/train_messages.h"
+#include "actors/train/train_wire_actor.h"
 #include "actors/train/training_rank.h"
 #include "runtime/actor/actor.h"
 #include "runtime/actor/ref.h"
@@ -45,7 +47,10 @@ class TrainerActor final : public actor::Actor {
   template <class T, class Work>
   actor::Task<Result<T>> on_thread(Work work);
 
+  void interrupt();
+
   RankContext context_;
+  std::shared_ptr<std::atomic<int>> jobs_ = std::make_shared<std::atomic<int>>(0);  // handed to the thread, not ended
   std::shared_ptr<TrainingRank> rank_;  // shared with the job at hand
   RankThread thread_;
 };

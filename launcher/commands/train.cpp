@@ -4,19 +4,20 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <filesystem>
-#include <thread>
 
 #include "actors/train/head_actor.h"
+#include "actors/train/process_agent_actor.h"
 #include "actors/train/thread_agent_actor.h"
 #include "kernels/cpu/peak.h"
 #include "launcher/commands/command.h"
 #include "launcher/commands/common.h"
 #include "parallel/model/model_options.h"
-#include "runtime/actor/node.h"
-#include "runtime/actor/thread_loop.h"
+#include "runtime/actor/threaded_node.h"
+#include "runtime/actor/waiting.h"
 #include "runtime/base/human_format.h"
 #include "runtime/base/progress.h"
 #include "runtime/base/signals.h"
+#include "runtime/net/tcp.h"
 
 namespace troupe::launcher {
 namespace {
@@ -26,7 +27,7 @@ struct Request {
   std::vector<std::string> overrides;
   std::string out;
   bool resume = false;
-  int ranks = 0;
+  int ranks = 0, processes = 0;
   int threads = 0;
 };
 
@@ -127,42 +128,38 @@ class TerminalView final : public train::RunObserver {
   std::unique_ptr<TrainingProgress> progress_;
 };
 
-// Tells the head once that someone wants the run to end. Lives on the loop.
-class StopWatcher {
+// Tells the head once that someone wants the run to end.
+class StopWatcher final : public actor::Actor {
  public:
-  StopWatcher(actor::EventLoop& loop, const StopSignals& signals, TerminalView& view, actor::Ref<train::HeadActor> head)
-      : loop_(loop), signals_(signals), view_(view), head_(std::move(head)) {}
+  StopWatcher(const StopSignals& signals, TerminalView& view, actor::Ref<train::HeadActor> head)
+      : signals_(signals), view_(view), head_(std::move(head)) {}
 
+  actor::Task<void> on_start() override {
+    look();
+    co_return;
+  }
   void look() {
     if (signals_.stop_requested()) {
       view_.stopping(signals_.signal_name());
       (void)head_.try_tell<&train::HeadActor::stop>().ok();  // it has ended already
       return;
     }
-    timer_ = loop_.after(std::chrono::milliseconds(20), [this] { look(); });
+    timer_ = later<&StopWatcher::look>(std::chrono::milliseconds(20));
   }
 
  private:
-  actor::EventLoop& loop_;
   const StopSignals& signals_;
   TerminalView& view_;
   actor::Ref<train::HeadActor> head_;
   actor::Timer timer_;
 };
 
-// The thread of a loop; joins it.
-class LoopThread {
- public:
-  explicit LoopThread(actor::ThreadLoop& loop) : loop_(loop), thread_([&loop] { loop.run(); }) {}
-  ~LoopThread() {
-    loop_.stop();
-    thread_.join();
-  }
-
- private:
-  actor::ThreadLoop& loop_;
-  std::thread thread_;
-};
+// What proves to the head that a worker is of its job.
+Result<std::string> random_token() {
+  std::string token;
+  for (std::byte byte : TROUPE_TRY(wire::random_nonce())) token += fmt::format("{:02x}", static_cast<unsigned>(byte));
+  return token;
+}
 
 Status train_command(const Request& request) {
   Config config = TROUPE_TRY(Config::load(request.config));
@@ -170,6 +167,7 @@ Status train_command(const Request& request) {
   train::RunSetup setup = TROUPE_TRY(train::RunSetup::read(config));
   std::optional<int> asked;
   if (request.ranks > 0) asked = request.ranks;
+  if (request.processes > 0) asked = request.processes;
   const int ranks = TROUPE_TRY(parallel::resolve_ranks(setup.options.parallel, asked));
   TROUPE_TRY(setup.check_ranks(ranks));
 
@@ -191,27 +189,35 @@ Status train_command(const Request& request) {
     peak_flops = kernels::cpu::measure_fma_peak(pool, setup.options.numerics.numerics.compute);
   }
 
-  actor::ThreadLoop loop;
-  actor::Node node({.name = "head", .pid = getpid()}, {&loop});
-  const auto agent = node.spawn<train::ThreadAgentActor>({}, train::ThreadGangOptions{threads, files, clock});
+  net::LocalNode local(TROUPE_TRY(net::LocalNode::here("head", 0)), net::program_build(), TROUPE_TRY(random_token()));
+  const net::Peer& self = local.self();
+  actor::ThreadedNode node({.name = self.name, .host = self.host, .pid = self.pid, .id = self.node});
+  actor::Ref<train::AgentActor> agent;
+  if (request.processes == 0) {
+    const auto for_threads = node->spawn<train::ThreadAgentActor>({}, train::ThreadGangOptions{threads, files, clock});
+    agent = actor::Ref<train::AgentActor>(for_threads.endpoint());
+  } else {
+    net::Transport& tcp = node.add(std::make_unique<net::TcpTransport>(node.loop(), local));
+    const std::string address = TROUPE_TRY(node->listen_blocking(tcp, ""));
+    train::ProcessGangOptions options{std::filesystem::read_symlink("/proc/self/exe"), address, out + "/workers.log",
+                                      threads, local};
+    const auto for_processes =
+        node->spawn<train::ProcessAgentActor>({.reentrant = true, .registered = train::kAgentName}, std::move(options));
+    agent = actor::Ref<train::AgentActor>(for_processes.endpoint());
+  }
+  train::HeadContext context{.setup = setup,
+                             .folder = folder,
+                             .observer = view,
+                             .assignment = {config.to_toml(), request.config, out, 0, peak_flops},
+                             .config_json = config.to_json(),
+                             .ranks = ranks,
+                             .resume = request.resume,
+                             .clock = clock};
   const auto head =
-      node.spawn<train::HeadActor>({.reentrant = true}, train::HeadContext{.setup = setup,
-                                                                           .folder = folder,
-                                                                           .observer = view,
-                                                                           .assignment = {.config = config.to_toml(),
-                                                                                          .config_path = request.config,
-                                                                                          .out = out,
-                                                                                          .peak_flops = peak_flops},
-                                                                           .config_json = config.to_json(),
-                                                                           .ranks = ranks,
-                                                                           .resume = request.resume,
-                                                                           .clock = clock});
-  StopWatcher watcher(loop, signals, view, head);
-  loop.post([&watcher] { watcher.look(); });
-  const LoopThread thread(loop);  // the last: what it runs outlives it
-  const auto end = head.ask_blocking<&train::HeadActor::run>(actor::Ref<train::AgentActor>(agent.endpoint()),
-                                                             std::chrono::hours(24 * 365));
-  const Status stopped = node.stop_blocking(std::chrono::seconds(30));
+      node->spawn<train::HeadActor>({.reentrant = true, .registered = train::kHeadName}, std::move(context));
+  node->spawn<StopWatcher>({}, signals, view, head);
+  const auto end = head.ask_blocking<&train::HeadActor::run>(agent, std::chrono::hours(24 * 365));
+  const Status stopped = node->stop_blocking(std::chrono::seconds(30));
   if (!end.ok()) return Error(end.error());
   if (!stopped.ok()) return Error(stopped.error());
   if (!end->interrupted) return {};
@@ -235,6 +241,9 @@ void add_train_command(CLI::App& app, Action& action) {
       ->add_option("--ranks", request->ranks,
                    "ranks, as threads of this process: sets the data axis (default: the product of the axes)")
       ->check(CLI::PositiveNumber);
+  command->add_option("--processes", request->processes, "the same, each rank a process of its own (through mpirun)")
+      ->check(CLI::PositiveNumber)
+      ->excludes("--ranks");
   command->add_option("--threads", request->threads, "threads of each rank (default: cores divided by ranks)")
       ->check(CLI::PositiveNumber);
   command->callback([&action, request] { action = [request] { return train_command(*request); }; });

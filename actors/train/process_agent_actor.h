@@ -1,0 +1,62 @@
+// Ranks as processes of this host: one mpirun a generation, whose workers dial this node.
+//
+// Nothing outlives the agent: mpirun dies with the thread that started it, and each worker with mpirun, whatever kills
+// them. What MPI leaves in shared memory when it is killed lies in a folder that goes with the generation.
+#pragma once
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "actors/train/agent_actor.h"
+#include "actors/train/train_wire_actor.h"
+#include "runtime/base/process.h"
+#include "runtime/net/local_node.h"
+
+namespace troupe::train {
+
+// What a worker finds in its environment.
+inline constexpr const char* kHeadVariable = "TROUPE_HEAD";              // host:port
+inline constexpr const char* kTokenVariable = "TROUPE_TOKEN";            // of this job
+inline constexpr const char* kGenerationVariable = "TROUPE_GENERATION";  // that it belongs to
+inline constexpr const char* kThreadsVariable = "TROUPE_THREADS";        // of each rank
+// Under which it finds whom it reports to.
+inline constexpr const char* kAgentName = "agent";
+inline constexpr const char* kHeadName = "head";
+
+struct ProcessGangOptions {
+  std::string program;  // that is started as `program worker`
+  std::string address;  // where this node listens
+  std::string log;      // what mpirun and the workers print is appended here
+  int threads = 1;      // of each rank
+  net::LocalNode& node;
+};
+
+class ProcessAgentActor final : public AgentActor {
+ public:
+  explicit ProcessAgentActor(ProcessGangOptions options) : options_(std::move(options)) {}
+  ~ProcessAgentActor() override;
+
+  actor::Task<Result<std::vector<actor::Ref<TrainerActor>>>> start_gang(GangSpec spec) override;
+  void kill_gang(std::string reason) override;
+  actor::Task<Status> end_gang() override;
+
+  // A worker has come up. Error: it is of another generation, and should end.
+  Status joined(RankJoined rank);
+
+  using Protocol = actor::Methods<&ProcessAgentActor::joined>;
+
+ private:
+  Result<ChildProcess> start_processes(const GangSpec& spec) const;
+  std::string shared_memory() const;  // the folder of this generation
+  // "mpirun exited with code 1 (its output is in …)", once it has.
+  std::optional<std::string> ended();
+  bool all_gone() const;
+
+  ProcessGangOptions options_;
+  std::optional<ChildProcess> mpirun_;
+  int64_t generation_ = -1;
+  std::vector<std::optional<RankJoined>> ranks_;
+};
+
+}  // namespace troupe::train

@@ -1,0 +1,106 @@
+// troupe worker: one rank of a run as a process, started by mpirun for the head of the run; not for people. What it
+// needs to know stands in its environment (process_agent_actor.h).
+#include <signal.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <atomic>
+#include <cstdlib>
+#include <future>
+
+#include "actors/train/head_actor.h"
+#include "actors/train/process_agent_actor.h"
+#include "launcher/commands/command.h"
+#include "parallel/comm/mpi_session.h"
+#include "runtime/actor/threaded_node.h"
+#include "runtime/actor/waiting.h"
+#include "runtime/base/signals.h"
+#include "runtime/net/tcp.h"
+
+namespace troupe::launcher {
+namespace {
+
+constexpr std::chrono::seconds kPatience{20};
+
+Result<std::string> variable(const char* name) {
+  const char* value = std::getenv(name);
+  if (value == nullptr) return usage_error("worker: {} is not set; `troupe train --processes N` starts workers", name);
+  return std::string(value);
+}
+
+// Tells the main thread when the rank is no more.
+class Worker final : public actor::Actor {
+ public:
+  Worker(train::RankContext context, std::promise<actor::Cause>& ended) : context_(std::move(context)), ended_(ended) {}
+
+  actor::Task<void> on_start() override {
+    supervise({.strategy = actor::Strategy::ignore});
+    trainer_ = spawn<train::TrainerActor>({.reentrant = true}, context_);
+    watch<&Worker::down>(trainer_);
+    co_return;
+  }
+  actor::Address trainer() { return {node().options().id, trainer_.endpoint()->id(), trainer_.name()}; }
+  void down(actor::Down down) { ended_.set_value(down.cause); }
+
+ private:
+  train::RankContext context_;
+  std::promise<actor::Cause>& ended_;
+  actor::Ref<train::TrainerActor> trainer_;
+};
+
+Status worker_command() {
+  // Head, mpirun, worker: each dies with the one before, whatever ends it.
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() == 1) return failed("worker: mpirun is gone");
+  const StopSignals ignored;  // the head decides when a rank stops
+  const std::string head_address = TROUPE_TRY(variable(train::kHeadVariable));
+  const std::string token = TROUPE_TRY(variable(train::kTokenVariable));
+  const auto generation = std::strtoull(TROUPE_TRY(variable(train::kGenerationVariable)).c_str(), nullptr, 10);
+  const int threads = std::max(1, std::atoi(TROUPE_TRY(variable(train::kThreadsVariable)).c_str()));
+
+  const auto session = TROUPE_TRY(parallel::MpiSession::open());
+  const std::shared_ptr<parallel::Communicator> ranks = session->world();
+  const std::string name = fmt::format("trainer-{}", session->rank());
+  const net::LocalNode local(TROUPE_TRY(net::LocalNode::here(name, generation)), net::program_build(), token);
+  const net::Peer& self = local.self();
+  const auto device = kernels::make_cpu_device(threads);
+  PosixFileSystem files;
+  const SteadyClock clock;
+
+  std::promise<actor::Cause> ended;
+  actor::NodeOptions options{.name = name, .host = self.host, .pid = self.pid, .id = self.node,
+                             .generation = generation};
+  // Without its head a rank has nothing to do, and nobody to tell.
+  std::atomic<bool> leaving = false;
+  options.on_link = [&leaving](const net::Peer&, const actor::Cause& lost) {
+    if (lost && !leaving) std::_Exit(1);
+  };
+  actor::ThreadedNode node(std::move(options));
+  net::Transport& tcp = node.add(std::make_unique<net::TcpTransport>(node.loop(), local));
+  const net::Peer peer = TROUPE_TRY(node->connect_blocking(tcp, head_address, kPatience));
+  const auto head = TROUPE_TRY(node->lookup_blocking<train::HeadActor>(peer.node, train::kHeadName, kPatience));
+  const auto agent =
+      TROUPE_TRY(node->lookup_blocking<train::ProcessAgentActor>(peer.node, train::kAgentName, kPatience));
+  const auto worker = node->spawn<Worker>({}, train::RankContext{*device, files, clock, ranks, head}, ended);
+  const actor::Address trainer = TROUPE_TRY(worker.ask_blocking<&Worker::trainer>(kPatience));
+  TROUPE_TRY(agent.ask_blocking<&train::ProcessAgentActor::joined>(
+      train::RankJoined{session->rank(), static_cast<int64_t>(generation), self.pid, trainer.node, trainer.actor},
+      kPatience));
+
+  const actor::Cause cause = ended.get_future().get();
+  leaving = true;
+  if (cause->kind == actor::Exit::Kind::stopped && !session->aborted()) return {};
+  // After an abort MPI would wait for ranks that are no more.
+  (void)node->stop_blocking(std::chrono::seconds(1)).ok();  // the head hears of it
+  std::_Exit(1);
+}
+
+}  // namespace
+
+void add_worker_command(CLI::App& app, Action& action) {
+  CLI::App* command = app.add_subcommand("worker", "One rank of a run (started by train --processes)")->group("");
+  command->callback([&action] { action = worker_command; });
+}
+
+}  // namespace troupe::launcher
