@@ -83,12 +83,15 @@ Task<Result<PlanReport>> HeadActor::generation() {
   context_.assignment.generation = TROUPE_CO_TRY(context_.folder.next_generation());
   Result<std::vector<Ref<TrainerActor>>> started = co_await agent_.ask<&AgentActor::start_gang>(
       GangSpec{context_.ranks, context_.assignment.generation, self<HeadActor>()}, context_.options.start_deadline);
-  if (!started.ok()) co_return std::move(started).error();
+  if (!started.ok()) {
+    // Ranks that came up and went, unlike a program that is not there, may do better another time.
+    if (started.error().kind() == ErrorKind::failed) lost_ = started.error().message();
+    co_return std::move(started).error();
+  }
   gang_ = actor::MeshRef(std::move(*started));
   for (const Ref<TrainerActor>& rank : gang_) watch<&HeadActor::rank_down>(rank);
 
-  const auto ready =
-      co_await gang_.ask<&TrainerActor::prepare>(context_.assignment, context_.options.load_deadline);
+  const auto ready = co_await gang_.ask<&TrainerActor::prepare>(context_.assignment, context_.options.load_deadline);
   const RankReady first = TROUPE_CO_TRY(joined(ready));
   int64_t completed = TROUPE_CO_TRY(co_await load_newest());
   TROUPE_CO_TRY(context_.folder.begin(completed));
@@ -138,8 +141,7 @@ Task<Result<RankLoaded>> HeadActor::load(const std::string& folder) {
   const Status fits = context_.setup.check_fits(*checkpoint);
   other_run_ = !fits.ok();  // no older one would fit better
   if (!fits.ok()) co_return Error(fits.error());
-  co_return joined(
-      co_await gang_.ask<&TrainerActor::load>(CheckpointFolder{folder}, context_.options.load_deadline));
+  co_return joined(co_await gang_.ask<&TrainerActor::load>(CheckpointFolder{folder}, context_.options.load_deadline));
 }
 
 StepPlan HeadActor::next_plan(int64_t completed) const {

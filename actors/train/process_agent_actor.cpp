@@ -113,8 +113,8 @@ void ProcessAgentActor::kill_gang(std::string) {
 }
 
 bool ProcessAgentActor::all_gone() const {
-  return std::ranges::none_of(
-      ranks_, [](const auto& rank) { return rank && ::kill(static_cast<pid_t>(rank->pid), 0) == 0; });
+  return std::ranges::none_of(ranks_,
+                              [](const auto& rank) { return rank && ::kill(static_cast<pid_t>(rank->pid), 0) == 0; });
 }
 
 Task<Status> ProcessAgentActor::end_gang() {

@@ -51,7 +51,7 @@ class TrainerActor final : public actor::Actor {
 
   RankContext context_;
   std::shared_ptr<std::atomic<int>> jobs_ = std::make_shared<std::atomic<int>>(0);  // handed to the thread, not ended
-  std::shared_ptr<TrainingRank> rank_;  // shared with the job at hand
+  std::shared_ptr<TrainingRank> rank_;                                              // shared with the job at hand
   RankThread thread_;
 };
 

@@ -69,8 +69,8 @@ Status worker_command() {
   const SteadyClock clock;
 
   std::promise<actor::Cause> ended;
-  actor::NodeOptions options{.name = name, .host = self.host, .pid = self.pid, .id = self.node,
-                             .generation = generation};
+  actor::NodeOptions options{
+      .name = name, .host = self.host, .pid = self.pid, .id = self.node, .generation = generation};
   // Without its head a rank has nothing to do, and nobody to tell.
   std::atomic<bool> leaving = false;
   options.on_link = [&leaving](const net::Peer&, const actor::Cause& lost) {

@@ -42,6 +42,7 @@ class RunningProgram {
   void send(int signal);
   // Until it ends.
   Outcome wait();
+  pid_t pid() const { return process_; }
   // What it has computed so far, all threads together.
   double cpu_seconds() const;
 
