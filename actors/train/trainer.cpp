@@ -5,6 +5,7 @@
 
 #include "kernels/ops/global_norm.h"
 #include "parallel/comm/agreement.h"
+#include "parallel/comm/bucket.h"
 
 namespace troupe::train {
 
@@ -121,9 +122,7 @@ void Trainer::sum_gradients() {
     if (!target.accumulate) p->gradient_accumulator().fill_zero();  // this rank's tokens did not use it
     gradients.push_back(p->gradient_accumulator());
   }
-  std::vector<parallel::Pending> pending;
-  for (const Tensor& gradient : gradients) pending.push_back(data_.all_reduce(gradient));
-  for (parallel::Pending& reduction : pending) reduction.wait();
+  parallel::all_reduce_together(data_, gradients);
 }
 
 Status Trainer::check(const data::SequenceBatch& batch, double weight, const std::optional<NotFinite>& found) {
