@@ -96,10 +96,10 @@ whatever = 1
   EXPECT_EQ(run->metrics.every, 2);
 }
 
-TEST(RunConfig, TheMicrobatchIsTheGlobalBatchUnlessGiven) {
+TEST(RunConfig, TheMicrobatchIsARanksWholeShareUnlessGiven) {
   auto config = Config::parse("[model]\npreset = \"nano\"\n[train]\nglobal_batch = 6\n", "run.toml");
   ASSERT_TRUE(config.ok());
-  EXPECT_EQ(read_train_options(*config).micro_batch, 6);
+  EXPECT_EQ(read_train_options(*config).micro_batch, 0);
 }
 
 TEST(RunConfig, ErrorsAreOneLineWithFileLineAndWhatWouldBeRight) {
