@@ -12,6 +12,7 @@ void add_bench_command(CLI::App& app, Action& action) {
   bench->require_subcommand(1);
   add_bench_gemm_command(*bench, action);
   add_bench_attention_command(*bench, action);
+  add_bench_actors_command(*bench, action);
   add_bench_collectives_command(*bench, action);
   add_bench_train_command(*bench, action);
   add_bench_generate_command(*bench, action);

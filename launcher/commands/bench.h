@@ -4,6 +4,7 @@
 
 namespace troupe::launcher {
 
+void add_bench_actors_command(CLI::App& bench, Action& action);
 void add_bench_attention_command(CLI::App& bench, Action& action);
 void add_bench_collectives_command(CLI::App& bench, Action& action);
 void add_bench_train_command(CLI::App& bench, Action& action);

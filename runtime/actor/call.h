@@ -20,8 +20,9 @@ class Call final : public Replying<typename Traits<M>::Answer> {
   using Arguments = typename Traits<M>::Arguments;
 
   template <class... A>
-  explicit Call(std::in_place_t, A&&... arguments) : arguments_(std::forward<A>(arguments)...) {}
-  explicit Call(Arguments arguments) : arguments_(std::move(arguments)) {}
+  explicit Call(std::in_place_t, A&&... arguments)
+      : Replying<Answer>(kMethod<M>), arguments_(std::forward<A>(arguments)...) {}
+  explicit Call(Arguments arguments) : Replying<Answer>(kMethod<M>), arguments_(std::move(arguments)) {}
 
   void begin(Actor& actor, Cell& cell) override {
     auto& self = static_cast<typename Traits<M>::Actor&>(actor);
@@ -47,8 +48,8 @@ class Call final : public Replying<typename Traits<M>::Answer> {
   }
   void completed() noexcept override {
     Cell& cell = *this->scope.cell;
-    if (const std::exception_ptr exception = exception_of()) return handler_failed(cell, *this, exception);
     if constexpr (Traits<M>::is_task) {
+      if (task_.failed()) return handler_failed(cell, *this, task_.exception());
       if constexpr (std::is_void_v<decltype(task_.take())>) {
         this->reply.emplace();
       } else {
@@ -61,17 +62,11 @@ class Call final : public Replying<typename Traits<M>::Answer> {
   void abandon() override {
     if constexpr (Traits<M>::is_task) task_ = {};
   }
-  const MethodInfo& method() const override { return kMethod<M>; }
 
  private:
   net::Body encode_call() const override { return encode_arguments(arguments_); }
   struct NoTask {};
   using TaskType = std::conditional_t<Traits<M>::is_task, typename Traits<M>::Return, NoTask>;
-  std::exception_ptr exception_of() const {
-    if constexpr (Traits<M>::is_task) return task_.exception();
-    return nullptr;
-  }
-
   Arguments arguments_;
   [[no_unique_address]] TaskType task_;
 };

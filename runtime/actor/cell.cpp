@@ -14,15 +14,14 @@ constexpr int kTurn = 64;
 // Says to a tell that its message has found room.
 class RoomNotice final : public Replying<void> {
  public:
-  explicit RoomNotice(uint64_t number, Result<void> result) {
+  explicit RoomNotice(uint64_t number, Result<void> result) : Replying(kInfo) {
     ask = number;
     reply.emplace(std::move(result));
   }
   void begin(Actor&, Cell&) override {}
-  const MethodInfo& method() const override {
-    static constexpr MethodInfo kInfo{"room", kLocalMethod};
-    return kInfo;
-  }
+
+ private:
+  static constexpr MethodInfo kInfo{"room", kLocalMethod};
 };
 
 // Removes the message that `matches`; null: none does.
@@ -141,7 +140,7 @@ void Cell::enqueue(Message& message) {
 void Cell::schedule() {
   if (scheduled_ || in_run_) return;
   scheduled_ = true;
-  executor_->loop().post(*this);
+  executor_->loop().post_here(*this);
 }
 
 // The message to handle now; null: there is none, or its turn has not come.
@@ -158,8 +157,11 @@ Message* Cell::next() {
   return &message;
 }
 
-// Lets messages in that wait for room. They count as the actor's own thread's, wherever they come from.
+// Lets messages in that wait for room, once there is some for more than one: who waits is far away, perhaps, and
+// should not have to come back for each. They count as the actor's own thread's, wherever they come from.
 void Cell::admit() {
+  const uint32_t few = capacity_ - capacity_ / 4;
+  if (own_ >= few || foreign_.load(std::memory_order_relaxed) >= few) return;
   while (!waiting_.empty() && own_ < capacity_) {
     auto& message = static_cast<Message&>(waiting_.pop());
     notice_room(message, {});
@@ -206,11 +208,11 @@ void Cell::handle(Message& message) {
   const uint64_t count = handled_++;
   executor_->running_actor.store(id_, std::memory_order_relaxed);
   executor_->running_method.store(&message.method(), std::memory_order_relaxed);
-  const uint64_t weight = count < 64 ? 1 : 16;
-  if (count % weight == 0) {
+  const bool every = count < 64;
+  if (every || count % 16 == 0) {
     const Time begun = executor_->now();
     message.begin(*actor_, *this);
-    busy_ += static_cast<int64_t>(weight) * (executor_->now() - begun);
+    busy_ += (every ? 1 : 16) * (executor_->now() - begun);
   } else {
     message.begin(*actor_, *this);
   }

@@ -10,21 +10,19 @@ namespace troupe::actor {
 // on_start and on_stop run like handlers.
 class Cell::Hook final : public Replying<void> {
  public:
-  Hook(Task<void> task, const MethodInfo& method) : task_(std::move(task)), method_(method) {}
+  Hook(Task<void> task, const MethodInfo& method) : Replying(method), task_(std::move(task)) {}
   void begin(Actor&, Cell&) override { task_.start(scope, *this); }
   void completed() noexcept override {
     Cell& cell = *scope.cell;
-    if (const std::exception_ptr exception = task_.exception()) return cell.failed(*this, exception);
+    if (task_.failed()) return cell.failed(*this, task_.exception());
     task_ = {};
     if (cell.state() == State::starting) cell.state_.store(State::running, std::memory_order_release);
     cell.finished(*this);
   }
   void abandon() override { task_ = {}; }
-  const MethodInfo& method() const override { return method_; }
 
  private:
   Task<void> task_;
-  const MethodInfo& method_;
 };
 
 void Cell::start(std::unique_ptr<Actor> actor, ProtocolTable protocol) {

@@ -20,7 +20,7 @@ class Message : public Job, public net::Payload, public Completion, public intru
   // Runs the handler, at least to where it first waits. Ends in Cell::finished() or Cell::failed(), perhaps before
   // it returns; then the message may be gone.
   virtual void begin(Actor& actor, Cell& cell) = 0;
-  virtual const MethodInfo& method() const = 0;
+  const MethodInfo& method() const { return method_; }
   // Makes this the reply.
   virtual void fail(const Error& error) = 0;
   // The reply as it came over a link; null: it is a Replying<R>.
@@ -49,12 +49,19 @@ class Message : public Job, public net::Payload, public Completion, public intru
   bool priority = false;
   bool foreign = false;   // counted by the mailbox as sent by another thread
   bool answered = false;  // on its way back
+
+ protected:
+  explicit Message(const MethodInfo& method) : method_(method) {}
+
+ private:
+  const MethodInfo& method_;
 };
 
 // A message whose reply is a Result<R>.
 template <class R>
 class Replying : public Message {
  public:
+  explicit Replying(const MethodInfo& method) : Message(method) {}
   void fail(const Error& error) override { reply.emplace(error); }
   const Error* error() const override { return reply && !reply->ok() ? &reply->error() : nullptr; }
   // Of the arguments, or of the reply once it is answered.

@@ -94,45 +94,51 @@ Error AskBase::late() const { return failed("no {} within {}", describe(), secon
 
 std::string AskBase::describe() const { return fmt::format("answer of {} to {}", to_->name(), method_->name); }
 
-Tell::~Tell() {
-  if (number() != 0) target_->forget(executor(), number(), &executor());
-}
-
 bool Tell::send(Scope& scope, std::coroutine_handle<> waiter) {
-  Executor& from = scope.cell->executor();
   message_->scope.trace = scope.trace;
-  Sent sent = to_->send(message_, &from);
+  const MethodInfo& method = message_->method();
+  Sent sent = to_->send(message_, &scope.cell->executor());
+  if (sent == Sent::yes) return false;
   if (sent == Sent::full) {
     if (const Exit* refusal = scope.refusal()) return status_ = stopped(*refusal), false;
-    target_ = to_;
-    const Time now = from.now();
-    const Node* node = from.node();
-    const Time patience = node == nullptr ? Time(0) : node->options().tell_deadline;
-    begin(scope, waiter, scope.deadline == kNever ? now + patience : scope.deadline, now);
-    message_->sender = &from;
-    message_->room = number();
-    sent = to_->send_when_room(message_, &from);
+    sent = wait_.emplace(*to_, method, status_).send(message_, scope, waiter);
     if (sent == Sent::yes) return true;
-    end();
   }
-  if (sent != Sent::yes) status_ = refusal_of(sent, *method_, *to_);
+  status_ = refusal_of(sent, method, *to_);
   return false;
 }
 
-bool Tell::accept(Message& answer) {
+RoomWait::~RoomWait() {
+  if (number() != 0) target_->forget(executor(), number(), &executor());
+}
+
+Sent RoomWait::send(std::unique_ptr<Message>& message, Scope& scope, std::coroutine_handle<> waiter) {
+  Executor& from = scope.cell->executor();
+  const Time now = from.now();
+  const Node* node = from.node();
+  const Time patience = node == nullptr ? Time(0) : node->options().tell_deadline;
+  begin(scope, waiter, scope.deadline == kNever ? now + patience : scope.deadline, now);
+  message->sender = &from;
+  message->room = number();
+  const Sent sent = target_->send_when_room(message, &from);
+  if (sent != Sent::yes) end();
+  return sent;
+}
+
+bool RoomWait::accept(Message& answer) {
   status_ = std::move(*static_cast<Replying<void>&>(answer).reply);
   return true;
 }
 
-void Tell::fail(const Error& error) {
+void RoomWait::fail(const Error& error) {
   target_->forget(executor(), number(), &executor());
   status_ = error;
 }
 
-Error Tell::late() const { return failed("no {} within {}", describe(), seconds_text(deadline() - since())); }
+Error RoomWait::late() const { return failed("no {} within {}", describe(), seconds_text(deadline() - since())); }
 
-std::string Tell::describe() const {
-  return fmt::format("room in the mailbox of {} for {}", to_->name(), method_->name);
+std::string RoomWait::describe() const {
+  return fmt::format("room in the mailbox of {} for {}", target_->name(), method_.name);
 }
 
 Status send_now(Endpoint& endpoint, std::unique_ptr<Message> message) {

@@ -70,11 +70,32 @@ class [[nodiscard]] Ask final : public AskBase {
   std::optional<Result<R>> result_;
 };
 
+// A tell that found no room, waiting for it.
+class RoomWait final : public Wait {
+ public:
+  RoomWait(Endpoint& target, const MethodInfo& method, Status& status)
+      : target_(&target), method_(method), status_(status) {}
+  ~RoomWait() override;
+  Sent send(std::unique_ptr<Message>& message, Scope& scope, std::coroutine_handle<> waiter);
+
+  bool accept(Message& answer) override;
+  void fail(const Error& error) override;
+  Error late() const override;
+  std::string describe() const override;
+  const Endpoint* awaited() const override { return target_.get(); }
+
+ private:
+  Handle<Endpoint> target_;
+  const MethodInfo& method_;
+  Status& status_;
+};
+
 // Done at once where there is room; waits otherwise, for as long as the handler has, or Node's tell_deadline.
-class [[nodiscard]] Tell final : public Wait {
+class [[nodiscard]] Tell {
  public:
   Tell(Endpoint* target, std::unique_ptr<Message> message) : to_(target), message_(std::move(message)) {}
-  ~Tell() override;
+  Tell(const Tell&) = delete;
+  Tell& operator=(const Tell&) = delete;
 
   bool await_ready() { return false; }
   template <class P>
@@ -83,20 +104,13 @@ class [[nodiscard]] Tell final : public Wait {
   }
   Status await_resume() { return std::move(status_); }
 
-  bool accept(Message& answer) override;
-  void fail(const Error& error) override;
-  Error late() const override;
-  std::string describe() const override;
-  const Endpoint* awaited() const override { return to_; }
-
  private:
   bool send(Scope& scope, std::coroutine_handle<> waiter);
 
-  Endpoint* to_;
-  Handle<Endpoint> target_;  // while it waits
+  Endpoint* to_;  // the Ref's
   std::unique_ptr<Message> message_;
-  const MethodInfo* method_ = &message_->method();
   Status status_;
+  std::optional<RoomWait> wait_;
 };
 
 // Sends an ask from a plain thread and waits there. The error says why there is no answer.

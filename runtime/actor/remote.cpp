@@ -15,12 +15,8 @@ constexpr int64_t kQueue = 1024;
 // An answer that came over a link, on its way to who asked.
 class RemoteReply final : public Message {
  public:
-  explicit RemoteReply(net::Parcel parcel) : parcel_(std::move(parcel)) {}
+  explicit RemoteReply(net::Parcel parcel) : Message(kInfo), parcel_(std::move(parcel)) {}
   void begin(Actor&, Cell&) override {}
-  const MethodInfo& method() const override {
-    static constexpr MethodInfo kInfo{"reply", kLocalMethod};
-    return kInfo;
-  }
   void fail(const Error& error) override {
     parcel_.header.kind = FrameKind::error;
     parcel_.body = encode_error(error);
@@ -29,6 +25,7 @@ class RemoteReply final : public Message {
   net::Body encode() const override { return {}; }
 
  private:
+  static constexpr MethodInfo kInfo{"reply", kLocalMethod};
   net::Parcel parcel_;
 };
 

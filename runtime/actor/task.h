@@ -110,6 +110,7 @@ class [[nodiscard]] Task {
   }
   // REQUIRES: it has ended. Throws what it threw.
   T take() { return handle_.promise().take(); }
+  bool failed() const { return handle_.promise().exception != nullptr; }
   // What it ended with; null: no exception.
   std::exception_ptr exception() const { return handle_.promise().exception; }
 

@@ -55,6 +55,7 @@ class ThreadLoop final : public EventLoop {
   bool runs_here() const override { return thread_.load(std::memory_order_relaxed) == std::this_thread::get_id(); }
   void post(Job& job) override;
   void post(std::function<void()> callback) override;
+  void post_here(Job& job) override { ready_.push(job); }
   Timer after(std::chrono::nanoseconds delay, std::function<void()> callback) override;
 
   // How often it went to sleep. Any thread.

@@ -15,29 +15,27 @@ Error stopped(const Exit& why) { return {ErrorKind::interrupted, why.message()};
 // How an actor ended, on its way to a Join.
 class Ended final : public Replying<Cause> {
  public:
-  Ended(uint64_t number, Cause cause) {
+  Ended(uint64_t number, Cause cause) : Replying(kInfo) {
     ask = number;
     reply.emplace(std::move(cause));
   }
   void begin(Actor&, Cell&) override {}
-  const MethodInfo& method() const override {
-    static constexpr MethodInfo kInfo{"end", kLocalMethod};
-    return kInfo;
-  }
+
+ private:
+  static constexpr MethodInfo kInfo{"end", kLocalMethod};
 };
 
 // Something else than an answer has come.
 class Wake final : public Replying<void> {
  public:
-  explicit Wake(uint64_t number) {
+  explicit Wake(uint64_t number) : Replying(kInfo) {
     ask = number;
     reply.emplace();
   }
   void begin(Actor&, Cell&) override {}
-  const MethodInfo& method() const override {
-    static constexpr MethodInfo kInfo{"wake", kLocalMethod};
-    return kInfo;
-  }
+
+ private:
+  static constexpr MethodInfo kInfo{"wake", kLocalMethod};
 };
 
 }  // namespace
