@@ -209,7 +209,10 @@ void Cell::handle(Message& message) {
   executor_->running_actor.store(id_, std::memory_order_relaxed);
   executor_->running_method.store(&message.method(), std::memory_order_relaxed);
   const bool every = count < 64;
-  if (every || count % 16 == 0) {
+  if (executor_->trace != nullptr) [[unlikely]] {
+    if (message.scope.trace == 0) message.scope.trace = node() << 40 ^ id_ << 20 ^ count;
+    traced(message.scope, [&] { message.begin(*actor_, *this); });
+  } else if (every || count % 16 == 0) {
     const Time begun = executor_->now();
     message.begin(*actor_, *this);
     busy_ += (every ? 1 : 16) * (executor_->now() - begun);
@@ -219,11 +222,25 @@ void Cell::handle(Message& message) {
   executor_->running_method.store(nullptr, std::memory_order_relaxed);
 }
 
-void Cell::resume(Scope&, std::coroutine_handle<> coroutine) {
+// The scope may be gone when `piece` returns.
+template <class Piece>
+void Cell::traced(const Scope& scope, Piece piece) {
+  TraceSpan span{
+      .category = "message", .name = scope.method, .detail = name_, .lane = executor_->index(), .trace = scope.trace};
+  span.begin = executor_->now();
+  piece();
+  span.duration = executor_->now() - span.begin;
+  busy_ += span.duration;
+  executor_->trace->span(span);
+}
+
+void Cell::resume(Scope& scope, std::coroutine_handle<> coroutine) {
   static constexpr MethodInfo kResumed{"a handler that went on", kLocalMethod};
   executor_->running_actor.store(id_, std::memory_order_relaxed);
   executor_->running_method.store(&kResumed, std::memory_order_relaxed);
-  coroutine.resume();
+  if (executor_->trace != nullptr) [[unlikely]]
+    traced(scope, [&] { coroutine.resume(); });
+  else coroutine.resume();
   executor_->running_method.store(nullptr, std::memory_order_relaxed);
 }
 

@@ -124,6 +124,8 @@ class Cell final : public Endpoint, public Job {
   Message* next();
   void admit();
   void handle(Message& message);
+  template <class Piece>
+  void traced(const Scope& scope, Piece piece);
   void forget_here(const Asker& asker, uint64_t ask);
   Cause exit(Exit::Kind kind, std::string why) const;
 

@@ -9,6 +9,7 @@
 #include "runtime/actor/event_loop.h"
 #include "runtime/actor/methods.h"
 #include "runtime/actor/scope.h"
+#include "runtime/base/trace.h"
 
 namespace troupe::actor {
 
@@ -16,7 +17,8 @@ class Node;
 
 class Executor final : public Asker {
  public:
-  Executor(Node& node, EventLoop& loop, int index) : node_(&node), loop_(loop), index_(index) {}
+  Executor(Node& node, EventLoop& loop, int index, TraceSink* sink)
+      : trace(sink), node_(&node), loop_(loop), index_(index) {}
   ~Executor() override;
 
   EventLoop& loop() const { return loop_; }
@@ -38,6 +40,8 @@ class Executor final : public Asker {
 
   // Nothing is delivered any more; timers end.
   void close();
+
+  TraceSink* const trace;  // null: nobody wants to know
 
   // What runs on this thread, for a report made by another one; null: nothing.
   std::atomic<const MethodInfo*> running_method{nullptr};

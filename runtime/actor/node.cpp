@@ -25,7 +25,7 @@ Node::Node(NodeOptions options, std::vector<EventLoop*> loops)
     : options_(std::move(options)), where_(where_is(options_)) {
   TROUPE_CHECK(!loops.empty() && options_.id != 0);
   for (EventLoop* loop : loops)
-    executors_.emplace_back(new Executor(*this, *loop, static_cast<int>(executors_.size())));
+    executors_.emplace_back(new Executor(*this, *loop, static_cast<int>(executors_.size()), options_.trace));
 }
 
 Node::~Node() {

@@ -12,6 +12,7 @@
 #include "runtime/actor/cell.h"
 #include "runtime/actor/ref.h"
 #include "runtime/actor/report.h"
+#include "runtime/base/trace.h"
 
 namespace troupe::actor {
 
@@ -25,6 +26,8 @@ struct NodeOptions {
   uint64_t generation = 0;
   // How long a tell waits for room where its handler has no deadline.
   std::chrono::nanoseconds tell_deadline = std::chrono::seconds(30);
+  // Told what every handler ran, piece by piece (a lane for each loop); null: nobody. Outlives the node.
+  TraceSink* trace = nullptr;
   // An actor without parent has failed. On the loop of the actor.
   std::function<void(const Down&)> on_failure = {};
   // A node was linked (no cause), or its link has ended. On the first loop.
