@@ -1,4 +1,4 @@
-// Measures what messages between actors cost: on one thread, between threads, between processes.
+// Measures what messages between actors cost: on one thread and between threads.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -24,12 +24,5 @@ struct ActorMeasureOptions {
 
 // Within this process, on one and two threads. Blocks.
 std::vector<ActorFigure> measure_local_actors(const ActorMeasureOptions& options);
-
-// Between this process and one that `program` (this program) is started as, over "tcp" or "ucx". Errors: the
-// transport is not there, the process does not come.
-Result<std::vector<ActorFigure>> measure_remote_actors(const std::string& transport, const std::string& program,
-                                                       const ActorMeasureOptions& options);
-// The other process's part: dials `address` and answers until the link ends. `spin_us`: how long its loop spins.
-Status serve_remote_actors(const std::string& transport, const std::string& address, int64_t spin_us);
 
 }  // namespace troupe::launcher

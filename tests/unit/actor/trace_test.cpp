@@ -70,7 +70,7 @@ TEST(ChromeTrace, WritesJsonThatHasEverySpan) {
                     .trace = 255});
   }
   EXPECT_TRUE((*trace)->finish().ok());
-  (*trace)->span({.category = "compute", .name = "too late"});
+  (*trace)->span({.category = "compute", .name = "too late", .detail = {}});
   trace->reset();
   std::ifstream file(path);
   std::stringstream text;
