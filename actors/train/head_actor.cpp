@@ -100,7 +100,7 @@ Task<Result<PlanReport>> HeadActor::generation() {
   PlanReport report{{}, completed, false};
   const int64_t steps = context_.setup.options.train.steps;
   while (report.completed < steps && !report.interrupted) {
-    if (stopping_ && report.completed > completed) break;  // between two plans: all is saved
+    if (stopping_) stop();  // asked before there were ranks to tell, or between two plans
     const auto reports = co_await gang_.ask<&TrainerActor::run>(next_plan(report.completed), kPlanDeadline);
     Result<PlanReport> all = joined(reports);
     if (failure_) co_return *failure_;
