@@ -6,41 +6,57 @@
 
 namespace troupe::actor {
 
-class SimulatedLoop::TimerEntry final : public Timer::Entry {
+// Keeps itself alive while it stands in the loop.
+class SimulatedLoop::TimerEntry final : public Timer::Entry, public Job {
  public:
   TimerEntry(SimulatedLoop& loop, Key key, std::function<void()> callback)
       : loop_(&loop), key_(key), callback_(std::move(callback)) {}
 
+  void keep(std::shared_ptr<TimerEntry> self) { self_ = std::move(self); }
   void cancel() override {
     if (loop_ == nullptr) return;
-    const auto callback = std::move(callback_);  // what it holds may cancel other timers
-    const Key key = key_;                        // the map may hold the last pointer to this entry
-    std::exchange(loop_, nullptr)->timers_.erase(key);
+    loop_->timers_.erase(key_);
+    drop();
   }
-  std::function<void()> take() {
+  void run() noexcept override {
+    const auto self = std::move(self_);
     loop_ = nullptr;
-    return std::move(callback_);
+    const auto callback = std::move(callback_);
+    callback();
+  }
+  void drop() noexcept override {
+    const auto self = std::move(self_);
+    loop_ = nullptr;
+    const auto callback = std::move(callback_);  // what it holds may cancel other timers
   }
 
  private:
   SimulatedLoop* loop_;  // null: has run or never will
-  Key key_;
+  const Key key_;
   std::function<void()> callback_;
+  std::shared_ptr<TimerEntry> self_;
 };
 
 SimulatedLoop::~SimulatedLoop() {
-  while (!timers_.empty()) timers_.begin()->second->cancel();
+  while (!timers_.empty()) timers_.extract(timers_.begin()).mapped()->drop();
   while (!ready_.empty()) ready_.pop().drop();
 }
 
 void SimulatedLoop::post(std::function<void()> callback) { post(*new CallbackJob(std::move(callback))); }
 
+SimulatedLoop::Key SimulatedLoop::key_after(std::chrono::nanoseconds delay) {
+  return {clock_.now() + std::max(delay, std::chrono::nanoseconds(0)), timers_set_++};
+}
+
 Timer SimulatedLoop::after(std::chrono::nanoseconds delay, std::function<void()> callback) {
-  const Key key(clock_.now() + std::max(delay, std::chrono::nanoseconds(0)), timers_set_++);
+  const Key key = key_after(delay);
   auto entry = std::make_shared<TimerEntry>(*this, key, std::move(callback));
-  timers_.emplace(key, entry);
+  entry->keep(entry);
+  timers_.emplace(key, entry.get());
   return Timer(std::move(entry));
 }
+
+void SimulatedLoop::post_after(std::chrono::nanoseconds delay, Job& job) { timers_.emplace(key_after(delay), &job); }
 
 bool SimulatedLoop::run_one() {
   if (!ready_.empty()) {
@@ -48,9 +64,7 @@ bool SimulatedLoop::run_one() {
     return true;
   }
   if (timers_.empty() || timers_.begin()->first.first > clock_.now()) return false;
-  const auto callback = timers_.begin()->second->take();
-  timers_.erase(timers_.begin());
-  callback();
+  timers_.extract(timers_.begin()).mapped()->run();
   return true;
 }
 

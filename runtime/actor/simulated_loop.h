@@ -25,6 +25,8 @@ class SimulatedLoop final : public EventLoop {
   void post(Job& job) override { ready_.push(job); }
   void post(std::function<void()> callback) override;
   Timer after(std::chrono::nanoseconds delay, std::function<void()> callback) override;
+  // Runs the job when `delay` has passed. It cannot be cancelled, and allocates no timer.
+  void post_after(std::chrono::nanoseconds delay, Job& job);
 
   // Runs one job, or the timer that is due. False where nothing is left to do at this time.
   bool run_one();
@@ -40,9 +42,11 @@ class SimulatedLoop final : public EventLoop {
   class TimerEntry;
   using Key = std::pair<std::chrono::nanoseconds, uint64_t>;
 
+  Key key_after(std::chrono::nanoseconds delay);
+
   ManualClock clock_;
   JobQueue ready_;
-  std::map<Key, std::shared_ptr<TimerEntry>> timers_;
+  std::map<Key, Job*> timers_;
   uint64_t timers_set_ = 0;
 };
 

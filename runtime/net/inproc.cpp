@@ -4,7 +4,7 @@
 #include <map>
 #include <mutex>
 
-#include "runtime/net/link_state.h"
+#include "runtime/net/early_link.h"
 
 namespace troupe::net {
 namespace {
@@ -21,11 +21,11 @@ struct Pipe {
   std::array<End, 2> ends;
 };
 
-class InprocLink final : public LinkState {
+class InprocLink final : public EarlyLink {
  public:
   InprocLink(actor::EventLoop& loop, const LocalNode& node, Peer peer, const LinkOptions& options,
              std::shared_ptr<Pipe> pipe, size_t side)
-      : LinkState(loop, node, std::move(peer), options), pipe_(std::move(pipe)), side_(side) {}
+      : EarlyLink(loop, node, std::move(peer), options), pipe_(std::move(pipe)), side_(side) {}
   ~InprocLink() override { leave(); }
 
   void join() {
@@ -33,35 +33,7 @@ class InprocLink final : public LinkState {
     pipe_->ends[side_] = {&loop(), std::static_pointer_cast<InprocLink>(shared_from_this())};
   }
 
-  void take(Parcel parcel) {
-    // What comes before start() is kept here.
-    if (!listening_) {
-      early_.push_back(std::move(parcel));
-    } else {
-      arrived(std::move(parcel));
-    }
-  }
-  void peer_left() {
-    left_ = true;
-    if (listening_ || early_.empty()) lost(failed("{} closed the link", peer().name));
-  }
-
  protected:
-  void open() override {
-    if (early_.empty() && !left_) {
-      listening_ = true;
-      return;
-    }
-    loop().post([self = std::static_pointer_cast<InprocLink>(shared_from_this())] {
-      self->listening_ = true;
-      auto early = std::exchange(self->early_, {});
-      for (Parcel& parcel : early) {
-        if (!self->arrived(std::move(parcel))) return;
-      }
-      if (self->left_) self->peer_left();
-    });
-  }
-
   void pump() override {
     while (core().has_output()) {
       if (!post(std::make_unique<Delivery>(core().next(now())))) return;
@@ -109,9 +81,6 @@ class InprocLink final : public LinkState {
 
   const std::shared_ptr<Pipe> pipe_;
   const size_t side_;
-  bool listening_ = false;
-  bool left_ = false;
-  std::vector<Parcel> early_;
 };
 
 using Accepted = std::function<void(std::unique_ptr<Link>)>;
@@ -189,20 +158,15 @@ void InprocTransport::connect(const std::string& address,
   }
   if (!listener.own) return answer(failed("{}: connection refused", address));
 
-  using Role = wire::Handshake::Role;
   const LocalNode& here = own_->node;
   const LocalNode& there = listener.own->node;
-  if (here.token() != there.token()) return answer(failed("{}: wrong token", address));
-  const wire::Identity ours = here.identity(own_->options);
-  const wire::Identity theirs = there.identity(listener.own->options);
-  for (Status checked : {check_identity(theirs, ours, Role::listener), check_identity(ours, theirs, Role::dialer)}) {
-    if (!checked.ok()) return answer(std::move(checked).error().within(address));
-  }
+  auto introduced = introduce(here, own_->options, there, listener.own->options);
+  if (!introduced.ok()) return answer(std::move(introduced).error().within(address));
   auto pipe = std::make_shared<Pipe>();
   auto near =
-      std::make_shared<InprocLink>(own_->loop, here, peer_of(theirs), joint_options(own_->options, theirs), pipe, 0);
-  auto far = std::make_shared<InprocLink>(listener.own->loop, there, peer_of(ours),
-                                          joint_options(listener.own->options, ours), pipe, 1);
+      std::make_shared<InprocLink>(own_->loop, here, introduced->listener, introduced->options_of_dialer, pipe, 0);
+  auto far = std::make_shared<InprocLink>(listener.own->loop, there, introduced->dialer,
+                                          introduced->options_of_listener, pipe, 1);
   near->join();
   far->join();
   const bool posted = listener.own->post([own = listener.own, accepted = listener.accepted, far] {

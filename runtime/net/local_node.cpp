@@ -100,4 +100,14 @@ LinkOptions joint_options(LinkOptions own, const wire::Identity& peer) {
   return own;
 }
 
+Result<Introduction> introduce(const LocalNode& dialer, const LinkOptions& of_dialer, const LocalNode& listener,
+                               const LinkOptions& of_listener) {
+  if (dialer.token() != listener.token()) return failed("wrong token");
+  const wire::Identity ours = dialer.identity(of_dialer), theirs = listener.identity(of_listener);
+  TROUPE_TRY(check_identity(theirs, ours, wire::Handshake::Role::listener));
+  TROUPE_TRY(check_identity(ours, theirs, wire::Handshake::Role::dialer));
+  return Introduction{peer_of(ours), peer_of(theirs), joint_options(of_dialer, theirs),
+                      joint_options(of_listener, ours)};
+}
+
 }  // namespace troupe::net

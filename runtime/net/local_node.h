@@ -32,6 +32,15 @@ class LocalNode {
   std::atomic<uint64_t> generation_;
 };
 
+// What two nodes of one process learn of each other without a handshake.
+struct Introduction {
+  Peer dialer, listener;
+  LinkOptions options_of_dialer, options_of_listener;
+};
+// Errors: why they may not link, as the handshake would say it.
+Result<Introduction> introduce(const LocalNode& dialer, const LinkOptions& of_dialer, const LocalNode& listener,
+                               const LinkOptions& of_listener);
+
 // The running program's build id (the linker's note, or else a hash of the program's file), in hexadecimal.
 std::string program_build();
 

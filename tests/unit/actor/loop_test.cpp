@@ -6,6 +6,7 @@
 #include <future>
 
 #include "runtime/actor/simulated_loop.h"
+#include "runtime/actor/simulated_thread.h"
 #include "runtime/actor/thread_loop.h"
 #include "runtime/base/check.h"
 
@@ -100,6 +101,71 @@ TEST(SimulatedLoop, DropsWhatHasNotRun) {
   }
   EXPECT_EQ(order, std::vector<int>{-1});
   EXPECT_EQ(held.use_count(), 1);
+}
+
+TEST(SimulatedLoop, JobsThatAreDueLaterStandAmongTheTimers) {
+  std::vector<int> order;
+  CountingJob second(order, 2), never(order, 3);
+  {
+    SimulatedLoop loop;
+    Timer first = loop.after(10ms, [&] { order.push_back(1); });
+    loop.post_after(10ms, second);
+    loop.post_after(1h, never);
+    loop.advance(20ms);
+    EXPECT_EQ(order, (std::vector<int>{1, 2}));
+  }
+  EXPECT_EQ(order.back(), -3);
+}
+
+TEST(SimulatedThread, WhatIsHeldRunsInOrderOnceItGoesOn) {
+  SimulatedLoop world;
+  SimulatedThread thread(world), other(world);
+  std::vector<int> order;
+  Timer timer = thread.after(1ms, [&] { order.push_back(2); });
+  Timer cancelled = thread.after(1ms, [&] { order.push_back(99); });
+  thread.post([&] { order.push_back(1); });
+  thread.hold();
+  other.post([&] { order.push_back(0); });
+  world.advance(5ms);
+  EXPECT_EQ(order, std::vector<int>{0});
+  cancelled.cancel();  // due, and not yet run
+  thread.post([&] { order.push_back(3); });
+  thread.go_on();
+  world.run_until_idle();
+  EXPECT_EQ(order, (std::vector<int>{0, 1, 2, 3}));
+}
+
+TEST(SimulatedThread, ASlowOneTakesItsTimeForEachJob) {
+  SimulatedLoop world;
+  SimulatedThread thread(world);
+  thread.set_pace(3ms);
+  std::vector<std::chrono::nanoseconds> ran;
+  for (int i = 0; i < 3; ++i) thread.post([&] { ran.push_back(world.clock().now()); });
+  world.advance(20ms);
+  EXPECT_EQ(ran, (std::vector<std::chrono::nanoseconds>{3ms, 6ms, 9ms}));
+}
+
+TEST(SimulatedThread, EndsWithAllThatItStillHadToDo) {
+  SimulatedLoop world;
+  std::vector<int> order;
+  CountingJob job(order, 1);
+  const auto held = std::make_shared<int>(0);
+  bool fired = false;
+  Timer timer;
+  {
+    SimulatedThread thread(world);
+    thread.post(job);
+    thread.post([held] {});
+    timer = thread.after(1ms, [held, &fired] { fired = true; });
+    Timer due = thread.after(0ms, [held, &fired] { fired = true; });
+    thread.hold();
+    world.advance(0ms);
+    EXPECT_EQ(held.use_count(), 4);
+  }
+  EXPECT_EQ(order, std::vector<int>{-1});
+  EXPECT_EQ(held.use_count(), 1);
+  world.advance(1s);
+  EXPECT_FALSE(fired);
 }
 
 TEST(ThreadLoop, KeepsTheOrderOfEachThreadThatPosts) {

@@ -78,17 +78,16 @@ class Intruder : public testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
     if (GetParam() == "ucx" && !has_ucx()) GTEST_SKIP() << "ucx is not there";
-    const Backend backend{GetParam(),
-                          [this](actor::ThreadLoop& loop, const LocalNode& node, const LinkOptions& options) {
-                            auto transport = std::move(make_transport(GetParam(), loop, node, options)).value();
-                            transport->on_refused([this](const Error& why) {
-                              const std::lock_guard lock(mutex_);
-                              refused_.push_back(why.message());
-                              changed_.notify_all();
-                            });
-                            return transport;
-                          },
-                          ""};
+    const Backend backend =
+        threaded(GetParam(), "", [this](actor::ThreadLoop& loop, const LocalNode& node, const LinkOptions& options) {
+          auto transport = std::move(make_transport(GetParam(), loop, node, options)).value();
+          transport->on_refused([this](const Error& why) {
+            const std::lock_guard lock(mutex_);
+            refused_.push_back(why.message());
+            changed_.notify_all();
+          });
+          return transport;
+        });
     LinkOptions options;
     options.handshake_deadline = std::chrono::milliseconds(300);
     options.silence_limit = std::chrono::milliseconds(600);

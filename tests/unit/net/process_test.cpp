@@ -33,13 +33,12 @@ class Processes : public testing::TestWithParam<std::string> {
 
   void listen(const PeerSettings& settings, const std::string& address = "127.0.0.1:0") {
     settings_ = settings;
-    const Backend backend{GetParam(),
-                          [](actor::ThreadLoop& loop, const LocalNode& node, const LinkOptions& options) {
-                            auto transport = make_transport(GetParam(), loop, node, options);
-                            EXPECT_TRUE(transport.ok()) << transport.error().message();
-                            return std::move(transport).value();
-                          },
-                          ""};
+    const Backend backend =
+        threaded(GetParam(), "", [](actor::ThreadLoop& loop, const LocalNode& node, const LinkOptions& options) {
+          auto transport = make_transport(GetParam(), loop, node, options);
+          EXPECT_TRUE(transport.ok()) << transport.error().message();
+          return std::move(transport).value();
+        });
     node_ = std::make_unique<TestNode>(backend, settings.options());
     address_ = node_->listen(address);
   }

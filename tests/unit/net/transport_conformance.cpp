@@ -80,9 +80,38 @@ testing::AssertionResult is_bytes_parcel(const Parcel& parcel, size_t words_byte
   return testing::AssertionSuccess();
 }
 
+void ThreadTestLoop::run(std::function<void()> work) {
+  if (thread_.loop().runs_here()) return work();
+  auto done = std::make_shared<std::promise<void>>();
+  thread_.loop().post([work = std::move(work), done] {
+    work();
+    done->set_value();
+  });
+  if (done->get_future().wait_for(kPatience) != std::future_status::ready) {
+    ADD_FAILURE() << "a loop does not answer";
+    std::abort();
+  }
+}
+
+bool ThreadTestLoop::wait(const std::function<bool()>& predicate) {
+  std::unique_lock lock(mutex);
+  return changed.wait_for(lock, kPatience, predicate);
+}
+
+Backend threaded(
+    std::string name, std::string nowhere,
+    std::function<std::unique_ptr<Transport>(actor::ThreadLoop&, const LocalNode&, const LinkOptions&)> make) {
+  Backend backend{std::move(name), [] { return std::make_unique<ThreadTestLoop>(); }, {}, std::move(nowhere)};
+  if (!make) return backend;
+  backend.make = [make = std::move(make)](actor::EventLoop& loop, const LocalNode& node, const LinkOptions& options) {
+    return make(dynamic_cast<actor::ThreadLoop&>(loop), node, options);
+  };
+  return backend;
+}
+
 TestNode::TestNode(const Backend& backend, const LinkOptions& options, const NodeSettings& settings)
-    : node_(self(settings), settings.build, settings.token), thread_({.spin = {}}) {
-  run([&] { transport_ = backend.make(thread_.loop(), node_, options); });
+    : node_(self(settings), settings.build, settings.token), loop_(backend.make_loop()) {
+  run([&] { transport_ = backend.make(loop(), node_, options); });
 }
 
 TestNode::~TestNode() {
@@ -92,26 +121,15 @@ TestNode::~TestNode() {
   });
 }
 
-void TestNode::run(std::function<void()> work) {
-  if (thread_.loop().runs_here()) return work();
-  auto done = std::make_shared<std::promise<void>>();
-  thread_.loop().post([work = std::move(work), done] {
-    work();
-    done->set_value();
-  });
-  if (done->get_future().wait_for(kPatience) != std::future_status::ready) {
-    ADD_FAILURE() << "the loop of node " << node_.self().name << " does not answer";
-    std::abort();
-  }
-}
+void TestNode::run(std::function<void()> work) { loop_->run(std::move(work)); }
 
 std::string TestNode::listen(const std::string& wanted) {
   std::string address;
   run([&] {
     auto bound = transport_->listen(wanted, [this](std::unique_ptr<Link> link) {
-      const std::lock_guard lock(mutex_);
+      const std::lock_guard lock(on().mutex);
       accepted_.push_back(std::move(link));
-      changed_.notify_all();
+      on().changed.notify_all();
     });
     ASSERT_TRUE(bound.ok()) << bound.error().message();
     address = *bound;
@@ -120,21 +138,24 @@ std::string TestNode::listen(const std::string& wanted) {
 }
 
 std::unique_ptr<Link> TestNode::accept() {
-  std::unique_lock lock(mutex_);
-  if (!changed_.wait_for(lock, kPatience, [&] { return !accepted_.empty(); })) return nullptr;
+  if (!on().wait([&] { return !accepted_.empty(); })) return nullptr;
+  const std::lock_guard lock(on().mutex);
   auto link = std::move(accepted_.front());
   accepted_.pop_front();
   return link;
 }
 
 Result<std::unique_ptr<Link>> TestNode::connect(const std::string& address) {
-  auto done = std::make_shared<std::promise<Result<std::unique_ptr<Link>>>>();
+  auto answer = std::make_shared<std::optional<Result<std::unique_ptr<Link>>>>();
   run([&] {
-    transport_->connect(address, [done](Result<std::unique_ptr<Link>> link) { done->set_value(std::move(link)); });
+    transport_->connect(address, [this, answer](Result<std::unique_ptr<Link>> link) {
+      const std::lock_guard lock(on().mutex);
+      answer->emplace(std::move(link));
+      on().changed.notify_all();
+    });
   });
-  auto future = done->get_future();
-  if (future.wait_for(kPatience) != std::future_status::ready) return failed("connect() does not answer");
-  return future.get();
+  if (!on().wait([&] { return answer->has_value(); })) return failed("connect() does not answer");
+  return std::move(**answer);
 }
 
 void TestNode::destroy_transport() {
@@ -155,31 +176,31 @@ void LinkEnd::start() {
       const bool counts = parcel.header.kind != wire::FrameKind::system;
       if (hook_) hook_(*this, parcel);
       if (counts && releases_ == Releases::at_once && link_) link_->release(1);
-      const std::lock_guard lock(mutex_);
+      const std::lock_guard lock(node_.on().mutex);
       received_.push_back(std::move(parcel));
-      changed_.notify_all();
+      node_.on().changed.notify_all();
     };
     events.on_room = [this] { pump(); };
     events.on_closed = [this](Error error) {
-      const std::lock_guard lock(mutex_);
+      const std::lock_guard lock(node_.on().mutex);
       closed_.push_back(error.message());
-      changed_.notify_all();
+      node_.on().changed.notify_all();
     };
     link_->start(std::move(events));
   });
 }
 
 void LinkEnd::pump() {
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard lock(node_.on().mutex);
   while (!outbox_.empty() && link_ && link_->send(outbox_.front())) outbox_.pop_front();
-  changed_.notify_all();
+  node_.on().changed.notify_all();
 }
 
 void LinkEnd::send(std::vector<Parcel> parcels) {
   auto held = std::make_shared<std::vector<Parcel>>(std::move(parcels));
   node_.run([this, held] {
     {
-      const std::lock_guard lock(mutex_);
+      const std::lock_guard lock(node_.on().mutex);
       for (Parcel& parcel : *held) outbox_.push_back(std::move(parcel));
     }
     pump();
@@ -210,42 +231,36 @@ void LinkEnd::destroy() {
   node_.run([this] { link_.reset(); });
 }
 
-template <class Predicate>
-bool LinkEnd::wait(Predicate predicate) {
-  std::unique_lock lock(mutex_);
-  return changed_.wait_for(lock, kPatience, predicate);
-}
-
 bool LinkEnd::wait_received(size_t count) {
-  return wait([&] { return received_.size() >= count; });
+  return node_.on().wait([&] { return received_.size() >= count; });
 }
 
 std::string LinkEnd::wait_closed() {
-  return wait([&] { return !closed_.empty(); }) ? closed_.front() : "";
+  return node_.on().wait([&] { return !closed_.empty(); }) ? closed_.front() : "";
 }
 
 bool LinkEnd::wait_sent() {
-  return wait([&] { return outbox_.empty(); });
+  return node_.on().wait([&] { return outbox_.empty(); });
 }
 
 size_t LinkEnd::received() {
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard lock(node_.on().mutex);
   return received_.size();
 }
 
 size_t LinkEnd::unsent() {
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard lock(node_.on().mutex);
   return outbox_.size();
 }
 
 bool LinkEnd::closed() {
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard lock(node_.on().mutex);
   EXPECT_LE(closed_.size(), 1U) << "on_closed came more than once";
   return !closed_.empty();
 }
 
 Parcel& LinkEnd::parcel(size_t i) {
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard lock(node_.on().mutex);
   return received_.at(i);
 }
 

@@ -1,5 +1,5 @@
-// What the tests of transports stand on: nodes on loop threads of their own, and link ends that keep what arrives.
-// Every wait has a deadline.
+// What the tests of transports stand on: nodes on loops of their own, and link ends that keep what arrives. Every wait
+// has a deadline.
 #pragma once
 #include <gtest/gtest.h>
 
@@ -15,12 +15,45 @@ namespace troupe::net {
 
 constexpr std::chrono::seconds kPatience{20};
 
+// What a node of the tests lives on.
+class TestLoop {
+ public:
+  virtual ~TestLoop() = default;
+  virtual actor::EventLoop& loop() = 0;
+  // Runs on the loop, and waits for it.
+  virtual void run(std::function<void()> work) = 0;
+  // Until the predicate holds, which is asked under the mutex. False where that takes too long.
+  virtual bool wait(const std::function<bool()>& predicate) = 0;
+  // Nothing runs any more.
+  virtual void end() = 0;
+
+  std::mutex mutex;                 // guards what callbacks on the loop tell the test
+  std::condition_variable changed;  // notified with it
+};
+
+class ThreadTestLoop final : public TestLoop {
+ public:
+  ~ThreadTestLoop() override { end(); }
+  actor::EventLoop& loop() override { return thread_.loop(); }
+  void run(std::function<void()> work) override;
+  bool wait(const std::function<bool()>& predicate) override;
+  void end() override { thread_.join(); }
+
+ private:
+  actor::LoopThread thread_{{.spin = {}}};
+};
+
 struct Backend {
   std::string name;
+  std::function<std::unique_ptr<TestLoop>()> make_loop;
   // Null where this machine or build lacks it.
-  std::function<std::unique_ptr<Transport>(actor::ThreadLoop&, const LocalNode&, const LinkOptions&)> make;
+  std::function<std::unique_ptr<Transport>(actor::EventLoop&, const LocalNode&, const LinkOptions&)> make;
   std::string nowhere;  // an address where nobody listens
 };
+// A backend whose nodes live on threads.
+Backend threaded(
+    std::string name, std::string nowhere,
+    std::function<std::unique_ptr<Transport>(actor::ThreadLoop&, const LocalNode&, const LinkOptions&)> make = {});
 
 void PrintTo(const Backend& backend, std::ostream* out);
 
@@ -51,15 +84,14 @@ class TestNode {
   Result<std::unique_ptr<Link>> connect(const std::string& address);
   void destroy_transport();
   LocalNode& node() { return node_; }
-  actor::ThreadLoop& loop() { return thread_.loop(); }
+  TestLoop& on() { return *loop_; }
+  actor::EventLoop& loop() { return loop_->loop(); }
 
  private:
   LocalNode node_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
   std::deque<std::unique_ptr<Link>> accepted_;
   std::unique_ptr<Transport> transport_;
-  actor::LoopThread thread_;
+  std::unique_ptr<TestLoop> loop_;
 };
 
 // One end of a link. Methods are called from the test's thread.
@@ -100,15 +132,11 @@ class LinkEnd {
 
  private:
   void pump();
-  template <class Predicate>
-  bool wait(Predicate predicate);
 
   TestNode& node_;
   std::unique_ptr<Link> link_;
   const Releases releases_;
   const Hook hook_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
   std::deque<Parcel> outbox_;
   std::deque<Parcel> received_;
   std::vector<std::string> closed_;

@@ -1,6 +1,9 @@
 // What every transport promises (runtime/net/transport.h), held to each backend.
 #include "tests/unit/net/transport_conformance.h"
+#include "runtime/actor/simulated_thread.h"
+#include "runtime/base/check.h"
 #include "runtime/net/inproc.h"
+#include "runtime/net/simulated.h"
 #include "runtime/net/tcp.h"
 #include "runtime/net/ucx.h"
 
@@ -348,18 +351,23 @@ TEST_P(TransportConformance, ALoopThatEndsTakesItsLinksWithIt) {
   nodes();
   // The link is dropped where nobody is left to say goodbye.
   {
-    auto loop = std::make_unique<actor::ThreadLoop>();
-    auto transport = GetParam().make(*loop, node_a_->node(), {});
+    const auto on = GetParam().make_loop();
+    std::unique_ptr<Transport> transport;
     std::unique_ptr<Link> link;
-    transport->connect(address_, [&](Result<std::unique_ptr<Link>> connected) {
-      ASSERT_TRUE(connected.ok()) << connected.error().message();
-      link = std::move(connected).value();
-      link->start({[](const Parcel&) {}, {}, [](const Error&) {}});
-      Parcel parcel = bytes_parcel(8, {1 << 20});
-      link->send(parcel);
-      loop->stop();
+    on->run([&] {
+      transport = GetParam().make(on->loop(), node_a_->node(), {});
+      transport->connect(address_, [&](Result<std::unique_ptr<Link>> connected) {
+        ASSERT_TRUE(connected.ok()) << connected.error().message();
+        const std::lock_guard lock(on->mutex);
+        link = std::move(connected).value();
+        link->start({[](const Parcel&) {}, {}, [](const Error&) {}});
+        Parcel parcel = bytes_parcel(8, {1 << 20});
+        link->send(parcel);
+        on->changed.notify_all();
+      });
     });
-    loop->run();
+    ASSERT_TRUE(on->wait([&] { return link != nullptr; }));
+    on->end();
     transport.reset();
     link.reset();
   }
@@ -367,26 +375,67 @@ TEST_P(TransportConformance, ALoopThatEndsTakesItsLinksWithIt) {
   EXPECT_NE(end.wait_closed(), "");
 }
 
+// Loops of one virtual time: it passes while somebody waits.
+class SimulatedTestLoop final : public TestLoop {
+ public:
+  explicit SimulatedTestLoop(actor::SimulatedLoop& world) : world_(world), thread_(world) {}
+  actor::EventLoop& loop() override { return thread_; }
+  void run(std::function<void()> work) override {
+    if (thread_.held()) return work();
+    bool done = false;
+    thread_.post([&] {
+      work();
+      done = true;
+    });
+    while (!done) TROUPE_CHECK(world_.run_one());
+  }
+  bool wait(const std::function<bool()>& predicate) override {
+    const auto end = world_.clock().now() + kPatience;
+    world_.run_until_idle();
+    while (!predicate() && world_.clock().now() < end) TROUPE_CHECK(world_.advance_to_next());
+    return predicate();
+  }
+  void end() override { thread_.hold(); }
+
+ private:
+  actor::SimulatedLoop& world_;
+  actor::SimulatedThread thread_;
+};
+
+Backend simulated() {
+  struct World {
+    actor::SimulatedLoop loop;
+    SimulatedNetwork network{loop, 1};
+  };
+  const auto world = std::make_shared<World>();
+  world->network.set({.delay = std::chrono::microseconds(50), .jitter = std::chrono::microseconds(200)});
+  return {"simulated", [world] { return std::make_unique<SimulatedTestLoop>(world->loop); },
+          [world](actor::EventLoop& loop, const LocalNode& node, const LinkOptions& options) {
+            return std::make_unique<SimulatedTransport>(world->network, loop, node, options);
+          },
+          "nobody"};
+}
+
 std::vector<Backend> backends() {
   std::vector<Backend> all;
   const InprocNetwork network;
-  all.push_back({"inproc",
-                 [network](actor::ThreadLoop& loop, const LocalNode& node, const LinkOptions& options) {
-                   return std::make_unique<InprocTransport>(network, loop, node, options);
-                 },
-                 "nobody"});
-  all.push_back({"tcp",
-                 [](actor::ThreadLoop& loop, const LocalNode& node, const LinkOptions& options) {
-                   return std::make_unique<TcpTransport>(loop, node, options);
-                 },
-                 "127.0.0.1:1"});
-  all.push_back({"ucx", {}, "127.0.0.1:1"});
+  all.push_back(threaded("inproc", "nobody",
+                         [network](actor::ThreadLoop& loop, const LocalNode& node, const LinkOptions& options) {
+                           return std::make_unique<InprocTransport>(network, loop, node, options);
+                         }));
+  all.push_back(simulated());
+  all.push_back(
+      threaded("tcp", "127.0.0.1:1", [](actor::ThreadLoop& loop, const LocalNode& node, const LinkOptions& options) {
+        return std::make_unique<TcpTransport>(loop, node, options);
+      }));
+  all.push_back(threaded("ucx", "127.0.0.1:1"));
   if (has_ucx()) {
-    all.back().make = [](actor::ThreadLoop& loop, const LocalNode& node, const LinkOptions& options) {
-      auto transport = make_ucx_transport(loop, node, options);
-      EXPECT_TRUE(transport.ok()) << transport.error().message();
-      return std::move(transport).value();
-    };
+    all.back() =
+        threaded("ucx", "127.0.0.1:1", [](actor::ThreadLoop& loop, const LocalNode& node, const LinkOptions& options) {
+          auto transport = make_ucx_transport(loop, node, options);
+          EXPECT_TRUE(transport.ok()) << transport.error().message();
+          return std::move(transport).value();
+        });
   }
   return all;
 }
