@@ -9,6 +9,14 @@
 
 namespace troupe::train {
 
+// How a gang ended, as its host saw it.
+struct GangEnd {
+  // The first of its processes that ended without being told: "rank 1 (host n2, pid 411) was killed by SIGKILL"; "" if
+  // none did.
+  std::string first;
+  std::string last_words;  // of that one
+};
+
 struct GangSpec {
   int ranks = 1;
   int64_t generation = 0;
@@ -19,10 +27,10 @@ class AgentActor : public actor::Actor {
  public:
   // All ranks of a new generation, in order, once the last has come up. Error: one did not; end_gang() follows.
   virtual actor::Task<Result<std::vector<actor::Ref<TrainerActor>>>> start_gang(GangSpec spec) = 0;
-  // Ends what still lives of the gang, at once; does not wait for it.
-  virtual void kill_gang(std::string reason) = 0;
-  // The same, and answers when nothing of it is left. Error: what is left.
-  virtual actor::Task<Status> end_gang() = 0;
+  // A rank is lost: finds out how, and ends what still lives of the gang; does not wait for it.
+  virtual actor::Task<void> kill_gang(std::string reason) = 0;
+  // Ends what still lives, and answers when nothing of it is left. Error: what is left.
+  virtual actor::Task<Result<GangEnd>> end_gang() = 0;
 };
 
 }  // namespace troupe::train

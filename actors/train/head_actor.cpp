@@ -45,7 +45,9 @@ Result<Answer> joined(const std::vector<Result<Answer>>& answers) {
   return answers.front();
 }
 
-std::string layout_of(int ranks) { return ranks == 1 ? "1 rank" : fmt::format("{} ranks: data {}", ranks, ranks); }
+std::string ranks_text(int ranks) { return fmt::format("{} rank{}", ranks, ranks == 1 ? "" : "s"); }
+
+std::string layout_of(int ranks) { return ranks_text(ranks) + (ranks == 1 ? "" : fmt::format(": data {}", ranks)); }
 
 }  // namespace
 
@@ -56,7 +58,8 @@ Task<Result<RunEnd>> HeadActor::run(Ref<AgentActor> agent) {
   std::string first_cause;
   while (true) {
     Result<PlanReport> report = co_await generation();
-    const Status gone = co_await agent_.ask<&AgentActor::end_gang>(context_.options.end_deadline);
+    const Result<GangEnd> gone = co_await agent_.ask<&AgentActor::end_gang>(context_.options.end_deadline);
+    const std::string cause = gone.ok() ? loss(*gone) : lost_;
     gang_ = {};
     if (failure_) co_return *failure_;
     if (!gone.ok()) co_return Error(gone.error());
@@ -67,24 +70,27 @@ Task<Result<RunEnd>> HeadActor::run(Ref<AgentActor> agent) {
       co_return end;
     }
     if (lost_.empty()) co_return std::move(report).error();
-    if (first_cause.empty()) first_cause = lost_;
-    if (stopping_) co_return failed("{} while the run was ending; go on with --resume", lost_);
+    if (first_cause.empty()) first_cause = cause;
+    if (stopping_) co_return failed("{}, while the run was ending; go on with --resume", cause);
     if (!budget.spend(now())) {
       co_return failed("{} generations were lost within {}: too many; the first: {}", context_.options.max_restarts + 1,
                        human_duration(std::chrono::duration<double>(context_.options.window).count()), first_cause);
     }
-    context_.observer.warned(fmt::format("{}; generation {} starts from {}", lost_, context_.folder.generation() + 1,
-                                         saved_.empty() ? "the beginning" : saved_));
+    context_.observer.warned(fmt::format(
+        "{}; generation {} starts on {} {}", cause, context_.folder.generation() + 1, ranks_text(context_.ranks),
+        saved_.empty() ? "from the beginning" : fmt::format("from step {}", saved_step_)));
   }
 }
 
 Task<Result<PlanReport>> HeadActor::generation() {
   lost_.clear();
+  computing_ = false;
   context_.assignment.generation = TROUPE_CO_TRY(context_.folder.next_generation());
   Result<std::vector<Ref<TrainerActor>>> started = co_await agent_.ask<&AgentActor::start_gang>(
       GangSpec{context_.ranks, context_.assignment.generation, self<HeadActor>()}, context_.options.start_deadline);
   if (!started.ok()) {
     // Ranks that came up and went, unlike a program that is not there, may do better another time.
+    lost_by_link_ = true;
     if (started.error().kind() == ErrorKind::failed) lost_ = started.error().message();
     co_return std::move(started).error();
   }
@@ -94,10 +100,12 @@ Task<Result<PlanReport>> HeadActor::generation() {
   const auto ready = co_await gang_.ask<&TrainerActor::prepare>(context_.assignment, context_.options.load_deadline);
   const RankReady first = TROUPE_CO_TRY(joined(ready));
   int64_t completed = TROUPE_CO_TRY(co_await load_newest());
+  last_step_ = saved_step_ = completed;
   TROUPE_CO_TRY(context_.folder.begin(completed));
   TROUPE_CO_TRY(announce(first, completed));
 
   PlanReport report{{}, completed, false};
+  computing_ = true;
   const int64_t steps = context_.setup.options.train.steps;
   while (report.completed < steps && !report.interrupted) {
     if (stopping_) stop();  // asked before there were ranks to tell, or between two plans
@@ -177,6 +185,7 @@ Status HeadActor::announce(const RankReady& ready, int64_t completed) {
 
 void HeadActor::stepped(MetricsLine line) {
   if (line.generation != context_.folder.generation()) return;  // of a rank that was given up
+  last_step_ = line.step;
   const MetricsOptions& metrics = context_.setup.options.metrics;
   const Status written =
       context_.folder.write(line, line.step % metrics.every == 0 || line.validation_loss.has_value());
@@ -193,13 +202,35 @@ void HeadActor::staged(StagedCheckpoint staged) {
   const Result<std::string> folder = store.publish(staged);
   if (!folder.ok()) return give_up(folder.error());
   saved_ = *folder;
+  saved_step_ = staged.step;
   if (const Status pruned = store.prune(context_.setup.options.checkpoint.keep); !pruned.ok()) give_up(pruned.error());
 }
 
 void HeadActor::rank_down(actor::Down down) {
   if (gang_.size() == 0 || down.cause->kind == actor::Exit::Kind::stopped) return;
-  if (lost_.empty()) lost_ = down.cause->message();
+  if (lost_.empty()) {
+    lost_by_link_ = down.cause->kind == actor::Exit::Kind::lost;
+    const auto is_down = [&](const Ref<TrainerActor>& rank) {
+      return rank.endpoint()->node() == down.node && rank.endpoint()->id() == down.actor;
+    };
+    lost_ = lost_by_link_
+                ? fmt::format("rank {} ({}) was lost {}: {}", std::ranges::find_if(gang_, is_down) - gang_.begin(),
+                              down.cause->where, when(), down.cause->why)
+                : fmt::format("{}, {}", down.cause->why, when());
+  }
   (void)agent_.try_tell<&AgentActor::kill_gang>(lost_).ok();  // end_gang() follows in any case
+}
+
+std::string HeadActor::when() const {
+  if (gang_.size() == 0) return "while the ranks came up";
+  if (!computing_) return "while the ranks loaded";
+  const int64_t steps = context_.setup.options.train.steps;
+  return last_step_ < steps ? fmt::format("at step {}", last_step_ + 1) : fmt::format("after step {}", steps);
+}
+
+std::string HeadActor::loss(const GangEnd& end) const {
+  if (!lost_by_link_ || end.first.empty()) return lost_;
+  return fmt::format("{} {}{}{}", end.first, when(), end.last_words.empty() ? "" : ": ", end.last_words);
 }
 
 void HeadActor::stop() {

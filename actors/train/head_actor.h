@@ -68,15 +68,23 @@ class HeadActor final : public actor::Actor {
   RunEnd end_of(const PlanReport& report) const;
   // Something could not be written down: ends the run.
   void give_up(const Error& error);
+  // "while the ranks came up", "at step 37".
+  std::string when() const;
+  // What the generation died of, in one line.
+  std::string loss(const GangEnd& end) const;
 
   HeadContext context_;
   actor::Ref<AgentActor> agent_;
   actor::MeshRef<TrainerActor> gang_;
   bool stopping_ = false;
   bool other_run_ = false;        // the checkpoint at hand is whole, but another run's
-  std::string lost_;              // the first cause of this generation's end; "": none
+  std::string lost_;              // why this generation ended, as it looked from here; "": it has not
+  bool lost_by_link_ = false;     // the rank's host may know better
+  bool computing_ = false;        // the ranks of this generation are at a plan
+  int64_t last_step_ = 0;         // that rank 0 has told of, or was loaded
   std::optional<Error> failure_;  // of writing down
-  std::string saved_;             // the newest checkpoint
+  std::string saved_;             // the newest checkpoint, which holds last_step_ or an earlier one:
+  int64_t saved_step_ = 0;
   std::string title_;
   double started_ = 0;  // seconds
 };

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "actors/train/agent_actor.h"
+#include "actors/train/rank_keeper.h"
 #include "actors/train/train_wire_actor.h"
 #include "runtime/base/process.h"
 #include "runtime/net/local_node.h"
@@ -20,6 +21,7 @@ inline constexpr const char* kHeadVariable = "TROUPE_HEAD";              // host
 inline constexpr const char* kTokenVariable = "TROUPE_TOKEN";            // of this job
 inline constexpr const char* kGenerationVariable = "TROUPE_GENERATION";  // that it belongs to
 inline constexpr const char* kThreadsVariable = "TROUPE_THREADS";        // of each rank
+inline constexpr const char* kKeeperVariable = "TROUPE_KEEPER";          // whom its keeper tells (rank_keeper.h)
 // Under which it finds whom it reports to.
 inline constexpr const char* kAgentName = "agent";
 inline constexpr const char* kHeadName = "head";
@@ -38,8 +40,8 @@ class ProcessAgentActor final : public AgentActor {
   ~ProcessAgentActor() override;
 
   actor::Task<Result<std::vector<actor::Ref<TrainerActor>>>> start_gang(GangSpec spec) override;
-  void kill_gang(std::string reason) override;
-  actor::Task<Status> end_gang() override;
+  actor::Task<void> kill_gang(std::string reason) override;
+  actor::Task<Result<GangEnd>> end_gang() override;
 
   // A worker has come up. Error: it is of another generation, and should end.
   Status joined(RankJoined rank);
@@ -47,16 +49,25 @@ class ProcessAgentActor final : public AgentActor {
   using Protocol = actor::Methods<&ProcessAgentActor::joined>;
 
  private:
+  struct Rank {
+    RankJoined joined;
+    ProcessHandle process;
+  };
   Result<ChildProcess> start_processes(const GangSpec& spec) const;
   std::string shared_memory() const;  // the folder of this generation
-  // "mpirun exited with code 1 (its output is in …)", once it has.
-  std::optional<std::string> ended();
+  // Takes note of who has ended; true once someone has without being told.
+  bool look();
+  void kill_all();
   bool all_gone() const;
 
   ProcessGangOptions options_;
   std::optional<ChildProcess> mpirun_;
+  std::optional<RankEnds> ends_;
   int64_t generation_ = -1;
-  std::vector<std::optional<RankJoined>> ranks_;
+  std::vector<std::optional<Rank>> ranks_;
+  std::optional<RankEnd> first_;  // that ended badly, of those that were not told to
+  GangEnd end_;
+  bool killing_ = false, killed_ = false;
 };
 
 }  // namespace troupe::train

@@ -7,11 +7,17 @@
 #include <mutex>
 #include <thread>
 
+#include "runtime/base/thread_name.h"
+
 namespace troupe::train {
 
 class RankThread {
  public:
-  RankThread() : thread_([this] { run(); }) {}
+  RankThread()
+      : thread_([this] {
+          name_this_thread("rank");
+          run();
+        }) {}
   // Waits for the job at hand; the others are dropped.
   ~RankThread() {
     {

@@ -27,12 +27,13 @@ Task<Result<std::vector<Ref<TrainerActor>>>> ThreadAgentActor::start_gang(GangSp
   co_return ranks_;
 }
 
-void ThreadAgentActor::kill_gang(std::string reason) {
+Task<void> ThreadAgentActor::kill_gang(std::string reason) {
   for (const auto& group : groups_) group->abort(reason);
+  co_return;
 }
 
-Task<Status> ThreadAgentActor::end_gang() {
-  kill_gang("the generation has ended");
+Task<Result<GangEnd>> ThreadAgentActor::end_gang() {
+  co_await kill_gang("the generation has ended");
   for (const Ref<TrainerActor>& rank : ranks_) {
     const auto ended = co_await stop_and_join(rank, "the generation has ended", std::chrono::seconds(30));
     if (!ended.ok()) co_return Error(ended.error());
@@ -40,7 +41,7 @@ Task<Status> ThreadAgentActor::end_gang() {
   ranks_.clear();
   groups_.clear();
   devices_.clear();
-  co_return Status();
+  co_return GangEnd();
 }
 
 }  // namespace troupe::train

@@ -19,8 +19,8 @@ class ThreadAgentActor final : public AgentActor {
   explicit ThreadAgentActor(ThreadGangOptions options) : options_(options) {}
 
   actor::Task<Result<std::vector<actor::Ref<TrainerActor>>>> start_gang(GangSpec spec) override;
-  void kill_gang(std::string reason) override;
-  actor::Task<Status> end_gang() override;
+  actor::Task<void> kill_gang(std::string reason) override;
+  actor::Task<Result<GangEnd>> end_gang() override;
   actor::Task<void> on_start() override;
 
  private:

@@ -60,11 +60,16 @@ Task<Result<T>> TrainerActor::on_thread(Work work) {
       Outcome outcome(work());
       --*jobs;
       sender.set(std::move(outcome));
-    } catch (const std::exception& error) {
-      // The others wait for this rank in vain.
-      ranks->abort(fmt::format("rank {}: {}", ranks->rank(), error.what()));
+    } catch (const parallel::CommunicationError& error) {  // names who has failed, or did not come
+      ranks->abort(error.what());
       --*jobs;
       sender.set(Outcome(std::current_exception()));
+    } catch (const std::exception& error) {
+      // The others wait for this rank in vain, and shall say so, too.
+      const std::string cause = fmt::format("rank {} failed: {}", ranks->rank(), error.what());
+      ranks->abort(cause);
+      --*jobs;
+      sender.set(Outcome(std::make_exception_ptr(std::runtime_error(cause))));
     }
   });
   Outcome outcome = TROUPE_CO_TRY(co_await handoff.wait(actor::kNever));

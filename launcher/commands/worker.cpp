@@ -1,5 +1,5 @@
-// troupe worker: one rank of a run as a process, started by mpirun for the head of the run; not for people. What it
-// needs to know stands in its environment (process_agent_actor.h).
+// troupe worker: one rank of a run as a process and its keeper, started by mpirun for the head of the run; not for
+// people. What it needs to know stands in its environment (process_agent_actor.h).
 #include <signal.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -53,11 +53,14 @@ Status worker_command() {
   // Head, mpirun, worker: each dies with the one before, whatever ends it.
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() == 1) return failed("worker: mpirun is gone");
-  const StopSignals ignored;  // the head decides when a rank stops
   const std::string head_address = TROUPE_TRY(variable(train::kHeadVariable));
   const std::string token = TROUPE_TRY(variable(train::kTokenVariable));
   const auto generation = std::strtoull(TROUPE_TRY(variable(train::kGenerationVariable)).c_str(), nullptr, 10);
   const int threads = std::max(1, std::atoi(TROUPE_TRY(variable(train::kThreadsVariable)).c_str()));
+  const std::string keeper = TROUPE_TRY(variable(train::kKeeperVariable));
+  const char* number = std::getenv("PMIX_RANK");  // from mpirun and srun alike
+  TROUPE_TRY(train::keep_rank(number ? std::atoi(number) : 0, keeper));
+  const StopSignals ignored;  // the head decides when a rank stops
 
   const auto session = TROUPE_TRY(parallel::MpiSession::open());
   const std::shared_ptr<parallel::Communicator> ranks = session->world();

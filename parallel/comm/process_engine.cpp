@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "runtime/base/thread_name.h"
+
 namespace troupe::parallel {
 namespace {
 
@@ -40,7 +42,10 @@ ProcessEngine::ProcessEngine(const MpiCalls& calls, int rank, std::vector<Proces
     return info.host == host || info.node == processes_[static_cast<size_t>(rank)].node;
   });
   crowded_ = here > static_cast<int64_t>(std::thread::hardware_concurrency());
-  thread_ = std::thread([this] { stand_in(); });
+  thread_ = std::thread([this] {
+    name_this_thread("comm");
+    stand_in();
+  });
 }
 
 ProcessEngine::~ProcessEngine() {

@@ -9,6 +9,7 @@
 
 #include "runtime/actor/event_loop.h"
 #include "runtime/actor/job_queue.h"
+#include "runtime/base/thread_name.h"
 
 namespace troupe::actor {
 
@@ -87,7 +88,11 @@ class ThreadLoop final : public EventLoop {
 // A loop and the thread that runs it, until destroyed.
 class LoopThread {
  public:
-  explicit LoopThread(ThreadLoopOptions options = {}) : loop_(options), thread_([this] { loop_.run(); }) {}
+  explicit LoopThread(ThreadLoopOptions options = {})
+      : loop_(options), thread_([this] {
+          name_this_thread("loop");
+          loop_.run();
+        }) {}
   ~LoopThread() { join(); }
   // Stops the loop; when this returns, the thread has ended. Not on that thread.
   void join() {

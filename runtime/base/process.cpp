@@ -152,13 +152,26 @@ void ChildProcess::send(int signal) const {
   ::kill(pid_, signal);
 }
 
-bool kill_and_wait(pid_t pid, int timeout_ms) {
+std::optional<ProcessHandle> ProcessHandle::open(pid_t pid) {
   const int descriptor = open_pidfd(pid);
-  if (descriptor < 0) return errno == ESRCH;
-  (void)syscall(SYS_pidfd_send_signal, descriptor, SIGKILL, nullptr, 0);
-  const bool gone = readable(descriptor, timeout_ms);
-  close(descriptor);
-  return gone;
+  if (descriptor >= 0) return ProcessHandle(descriptor);
+  TROUPE_CHECK(errno == ESRCH, "pidfd_open: {}", std::strerror(errno));
+  return std::nullopt;
 }
+
+ProcessHandle::~ProcessHandle() {
+  if (descriptor_ >= 0) close(descriptor_);
+}
+
+ProcessHandle::ProcessHandle(ProcessHandle&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
+
+ProcessHandle& ProcessHandle::operator=(ProcessHandle&& other) noexcept {
+  std::swap(descriptor_, other.descriptor_);
+  return *this;
+}
+
+void ProcessHandle::send(int signal) const { syscall(SYS_pidfd_send_signal, descriptor_, signal, nullptr, 0); }
+
+bool ProcessHandle::ended(int timeout_ms) const { return readable(descriptor_, timeout_ms); }
 
 }  // namespace troupe

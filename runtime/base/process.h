@@ -54,7 +54,25 @@ class ChildProcess {
   std::optional<ProcessEnd> end_;
 };
 
-// Sends SIGKILL to a process that is not our child and waits until it is gone, at most so long; false if it is not.
-bool kill_and_wait(pid_t pid, int timeout_ms);
+// A process that need not be our child, held by a descriptor: its number cannot come to mean another one.
+class ProcessHandle {
+ public:
+  // None: it has gone already.
+  static std::optional<ProcessHandle> open(pid_t pid);
+  ~ProcessHandle();
+  ProcessHandle(ProcessHandle&& other) noexcept;
+  ProcessHandle& operator=(ProcessHandle&& other) noexcept;
+
+  // No error if it has ended.
+  void send(int signal) const;
+  // Whether it has ended, within so long; its parent may not have reaped it yet.
+  bool ended(int timeout_ms = 0) const;
+  // Readable (poll) once it has.
+  int descriptor() const { return descriptor_; }
+
+ private:
+  explicit ProcessHandle(int descriptor) : descriptor_(descriptor) {}
+  int descriptor_;
+};
 
 }  // namespace troupe

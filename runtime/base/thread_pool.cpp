@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "runtime/base/check.h"
+#include "runtime/base/thread_name.h"
 
 namespace troupe {
 namespace {
@@ -115,7 +116,10 @@ ThreadPool::ThreadPool(int threads) {
   TROUPE_CHECK(threads >= 1, "a thread pool of {} threads", threads);
   state_ = std::make_unique<State>(threads);
   for (int i = 1; i < threads; ++i) {
-    state_->workers[static_cast<size_t>(i)].thread = std::thread([s = state_.get(), i] { s->run_worker(i); });
+    state_->workers[static_cast<size_t>(i)].thread = std::thread([s = state_.get(), i] {
+      name_this_thread("pool");
+      s->run_worker(i);
+    });
   }
 }
 

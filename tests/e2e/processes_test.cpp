@@ -1,82 +1,37 @@
-// Ranks as processes: the bits of threads; and whoever is killed, the run ends as if nothing had been, or says why not.
-#include <dirent.h>
+// Ranks as processes: the bits of threads; and whoever is killed or stopped, the run ends as if nothing had been, or
+// says why not.
 #include <signal.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <fstream>
 
-#include "tests/e2e/e2e_test.h"
+#include "tests/e2e/process_runs.h"
 
 namespace troupe::e2e {
 namespace {
 
+using testing::ContainsRegex;
 using testing::HasSubstr;
 
-// The processes below `root` whose command line ends with `word`, mpirun's own apart.
-std::vector<pid_t> descendants(pid_t root, const std::string& word) {
-  std::vector<std::pair<pid_t, pid_t>> parents;  // process, its parent
-  DIR* folder = opendir("/proc");
-  while (const dirent* entry = readdir(folder)) {
-    const pid_t pid = std::atoi(entry->d_name);
-    if (pid <= 0) continue;
-    std::ifstream file("/proc/" + std::string(entry->d_name) + "/stat");
-    std::string text((std::istreambuf_iterator<char>(file)), {});
-    const size_t name_end = text.rfind(')');
-    if (name_end != std::string::npos) parents.emplace_back(pid, std::atoi(text.c_str() + name_end + 4));
-  }
-  closedir(folder);
-  std::vector<pid_t> family{root}, found;
-  for (size_t i = 0; i < family.size(); ++i) {
-    for (const auto& [pid, parent] : parents) {
-      if (parent != family[i]) continue;
-      family.push_back(pid);
-      std::ifstream file("/proc/" + std::to_string(pid) + "/cmdline");
-      const std::string command((std::istreambuf_iterator<char>(file)), {});
-      if (!command.starts_with("mpirun") && command.size() > word.size() &&
-          std::string(command.c_str() + command.size() - word.size() - 1) == word)
-        found.push_back(pid);
-    }
-  }
-  std::ranges::sort(found);
-  return found;
-}
-
-class Processes : public EndToEnd {
+class Processes : public ProcessRuns {
  protected:
-  void SetUp() override {
-#ifndef TROUPE_WITH_MPI
-    GTEST_SKIP() << "built without MPI";
-#endif
-  }
-  std::vector<std::string> arguments(const std::string& out, const std::string& mode, int ranks,
-                                     const std::vector<std::string>& settings = {}, bool resume = false) const {
-    std::vector<std::string> all = train_arguments(out, settings, resume);
-    all.insert(all.end(), {mode, std::to_string(ranks)});
-    return all;
-  }
-  void train_on(const std::string& out, const std::string& mode, int ranks,
-                const std::vector<std::string>& settings = {}, bool resume = false) const {
-    const Outcome outcome = troupe(arguments(out, mode, ranks, settings, resume));
-    EXPECT_EQ(outcome.exit_code, 0) << describe(outcome);
-  }
-  void expect_same_bits(const std::string& one, const std::string& other, int steps) const {
-    for (const char* member : {"loss", "grad_norm"}) EXPECT_EQ(metric(one, member), metric(other, member)) << member;
-    EXPECT_EQ(tensors(one, steps), tensors(other, steps));
-  }
-  size_t lines(const std::string& out) const {
-    const std::string text = exists(out + "/metrics.jsonl") ? read(out + "/metrics.jsonl") : "";
-    return static_cast<size_t>(std::ranges::count(text, '\n'));
-  }
-  RunOptions here() const {
-    RunOptions options;
-    options.folder = folder();
-    return options;
-  }
-  static bool alive(pid_t pid) { return kill(pid, 0) == 0; }
-
   const std::vector<std::string> longer_{"train.steps=200", "checkpoint.every=10", "checkpoint.keep=0"};
+  const std::vector<std::string> endless_{"train.steps=1000000"};
 };
+
+std::string killed(pid_t pid) { return "rank [0-9]+ \\(host [^ ]+, pid " + std::to_string(pid) + "\\) was killed by "; }
+
+// A variable of a process's environment.
+std::string variable_of(pid_t pid, const std::string& name) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/environ");
+  for (std::string entry; std::getline(file, entry, '\0');) {
+    if (entry.starts_with(name + "=")) return entry.substr(name.size() + 1);
+  }
+  return "";
+}
 
 TEST_F(Processes, HaveTheBitsOfThreads) {
   train_on("threads", "--ranks", 2, {"train.validate_every=10"});
@@ -89,58 +44,129 @@ TEST_F(Processes, HaveTheBitsOfThreads) {
 TEST_F(Processes, AKilledRankIsNamedAndTheRunEndsAsIfItHadNotBeen) {
   train_on("undisturbed", "--ranks", 2, longer_);
   RunningProgram program(arguments("killed", "--processes", 2, longer_), here());
-  EXPECT_TRUE(program.wait_until([&] { return lines("killed") >= 25; }));
-  const std::vector<pid_t> workers = descendants(program.pid(), "worker");
-  ASSERT_EQ(workers.size(), 2u);
-  kill(workers[1], SIGKILL);
+  const std::vector<pid_t> ranks = ranks_after(program, "killed", 25);
+  ASSERT_EQ(ranks.size(), 2u);
+  kill(ranks[1], SIGKILL);
   const Outcome outcome = program.wait();
   EXPECT_EQ(outcome.exit_code, 0) << describe(outcome);
-  EXPECT_THAT(outcome.err, HasSubstr(std::to_string(workers[1])));
-  EXPECT_THAT(outcome.err, HasSubstr("generation 1 starts from killed/checkpoints/step-"));
+  EXPECT_THAT(outcome.err, ContainsRegex("troupe: warning: " + killed(ranks[1]) +
+                                         "SIGKILL at step [0-9]+; generation 1 starts on 2 ranks from step [0-9]+0\n"));
   expect_same_bits("undisturbed", "killed", 200);
   EXPECT_THAT(read("killed/metrics.jsonl"), HasSubstr("\"generation\":1"));
-  for (pid_t worker : workers) EXPECT_FALSE(alive(worker));
+  for (pid_t rank : ranks) EXPECT_FALSE(alive(rank));
+}
+
+TEST_F(Processes, ARankKilledWhileAnotherWaitsForItInACollectiveIsTheOneNamed) {
+  train_on("undisturbed", "--ranks", 2, longer_);
+  RunningProgram program(arguments("killed", "--processes", 2, longer_), here());
+  const std::vector<pid_t> ranks = ranks_after(program, "killed", 25);
+  ASSERT_EQ(ranks.size(), 2u);
+  kill(ranks[0], SIGSTOP);
+  EXPECT_TRUE(program.wait_until([&] { return thread_sleeps(ranks[1], "rank"); })) << "in a collective";
+  kill(ranks[1], SIGABRT);
+  const Outcome outcome = program.wait();
+  EXPECT_EQ(outcome.exit_code, 0) << describe(outcome);
+  EXPECT_THAT(outcome.err, ContainsRegex(killed(ranks[1]) + "SIGABRT at step [0-9]+; generation 1 starts"));
+  expect_same_bits("undisturbed", "killed", 200);
+}
+
+TEST_F(Processes, AStoppedRankIsCutOffAndDoesNoHarmWhenItIsWoken) {
+  train_on("undisturbed", "--ranks", 2, longer_);
+  RunningProgram program(arguments("stopped", "--processes", 2, longer_), here());
+  const std::vector<pid_t> ranks = ranks_after(program, "stopped", 25);
+  ASSERT_EQ(ranks.size(), 2u);
+  kill(ranks[1], SIGSTOP);
+  EXPECT_TRUE(program.wait_for_output("generation 1 starts"));
+  EXPECT_FALSE(alive(ranks[1])) << "nothing of a generation is left when the next one starts";
+  kill(ranks[1], SIGCONT);
+  const Outcome outcome = program.wait();
+  EXPECT_EQ(outcome.exit_code, 0) << describe(outcome);
+  EXPECT_THAT(outcome.err, ContainsRegex("rank [01] \\(host [^ ]+, pid " + std::to_string(ranks[1]) +
+                                         "\\) was lost at step [0-9]+: no sign of life"));
+  expect_same_bits("undisturbed", "stopped", 200);
+}
+
+TEST_F(Processes, AWorkerOfAnEarlierGenerationIsRefused) {
+  RunningProgram program(arguments("out", "--processes", 2, endless_), here());
+  const std::vector<pid_t> first = ranks_after(program, "out", 3);
+  ASSERT_EQ(first.size(), 2u);
+  std::vector<std::pair<std::string, std::string>> environment;
+  for (const char* name : {"TROUPE_HEAD", "TROUPE_TOKEN", "TROUPE_GENERATION", "TROUPE_THREADS", "TROUPE_KEEPER"})
+    environment.emplace_back(name, variable_of(first[0], name));
+  EXPECT_EQ(environment[2].second, "0");
+  kill(first[0], SIGKILL);
+  EXPECT_TRUE(
+      program.wait_until([&] { return read("out/metrics.jsonl").find("\"generation\":1") != std::string::npos; }));
+  // As one that was cut off, and comes back: outside of any gang, so that nobody kills it.
+  for (const auto& [name, value] : environment) ::setenv(name.c_str(), value.c_str(), 1);
+  const Outcome stale = troupe({"worker"});
+  for (const auto& [name, value] : environment) ::unsetenv(name.c_str());
+  expect_failure(stale, 1, {"generation"});
+  const size_t before = lines("out");
+  EXPECT_TRUE(program.wait_until([&] { return lines("out") > before + 3; })) << "the run goes on";
+  program.send(SIGINT);
+  EXPECT_EQ(program.wait().exit_code, 75);
 }
 
 TEST_F(Processes, RanksThatAreKilledAgainAndAgainEndTheRunWithTheFirstCause) {
-  RunningProgram program(arguments("out", "--processes", 2, {"train.steps=1000000"}), here());
-  std::vector<pid_t> killed;
+  RunningProgram program(arguments("out", "--processes", 2, endless_), here());
+  std::vector<pid_t> victims;
   const bool ended = !program.wait_until([&] {
-    const std::vector<pid_t> workers = descendants(program.pid(), "worker");
-    if (workers.size() == 2 && std::ranges::find(killed, workers[0]) == killed.end()) {
-      killed.push_back(workers[0]);
-      kill(workers[0], SIGKILL);
+    const Gang gang = gang_of(program.pid());
+    if (gang.ranks.size() == 2 && std::ranges::find(victims, gang.ranks[0]) == victims.end()) {
+      victims.push_back(gang.ranks[0]);
+      kill(gang.ranks[0], SIGKILL);
     }
-    return killed.size() > 20;
+    return victims.size() > 20;
   });
   EXPECT_TRUE(ended);
   const Outcome outcome = program.wait();
   EXPECT_EQ(outcome.exit_code, 1) << describe(outcome);
-  EXPECT_THAT(outcome.err, HasSubstr("too many"));
+  EXPECT_EQ(victims.size(), 4u) << "three may be lost";
+  EXPECT_THAT(outcome.err, ContainsRegex("troupe: 4 generations were lost within .*: too many; the first: " +
+                                         killed(victims[0]) + "SIGKILL "));
 }
 
 TEST_F(Processes, WithoutTheirHeadWorkersEndAndTheSameCommandGoesOn) {
   train_on("undisturbed", "--ranks", 2, longer_);
-  std::vector<pid_t> workers;
+  std::vector<Process> family;
   {
     RunningProgram program(arguments("killed", "--processes", 2, longer_), here());
-    EXPECT_TRUE(program.wait_until([&] { return lines("killed") >= 25; }));
-    workers = descendants(program.pid(), "worker");
-    ASSERT_EQ(workers.size(), 2u);
+    ranks_after(program, "killed", 25);
+    family = family_of(program.pid());
+    ASSERT_EQ(family.size(), 5u) << "mpirun, two keepers, two ranks";
     program.send(SIGKILL);
     EXPECT_EQ(program.wait().signal, SIGKILL);
   }
-  RunOptions shell = here();
-  shell.program = "/bin/sh";
-  RunningProgram clock({"-c", "sleep 2"}, shell);
-  clock.wait_until([&] { return !alive(workers[0]) && !alive(workers[1]); });
-  for (pid_t worker : workers) EXPECT_FALSE(alive(worker)) << "two seconds after its head was killed";
+  for (const Process& process : family) EXPECT_TRUE(ends(process.pid, 2000)) << process.command;
   train_on("killed", "--processes", 2, longer_, true);
   expect_same_bits("undisturbed", "killed", 200);
 }
 
+TEST_F(Processes, AHeadThatIsStoppedAndThenKilledTakesItsWorkersAlong) {
+  RunningProgram program(arguments("out", "--processes", 2, endless_), here());
+  ranks_after(program, "out", 3);
+  const std::vector<Process> family = family_of(program.pid());
+  EXPECT_EQ(family.size(), 5u);
+  kill(program.pid(), SIGSTOP);
+  kill(program.pid(), SIGKILL);
+  EXPECT_EQ(program.wait().signal, SIGKILL);
+  for (const Process& process : family) EXPECT_TRUE(ends(process.pid, 2000)) << process.command;
+}
+
+TEST_F(Processes, AFullDiskEndsTheRunAndKeepsTheEarlierCheckpoint) {
+  mkdir(path("disk").c_str(), 0755);
+  if (mount("none", path("disk").c_str(), "tmpfs", 0, "size=1200k") != 0) GTEST_SKIP() << "needs the right to mount";
+  const Outcome outcome = troupe(arguments("disk/out", "--processes", 2, {"checkpoint.every=5", "checkpoint.keep=0"}));
+  expect_failure(outcome, 1, {"disk/out/checkpoints/", "No space left on device"});
+  const auto left = list("disk/out/checkpoints");
+  EXPECT_FALSE(left.empty());
+  EXPECT_THAT(left, testing::Each(testing::StartsWith("step-"))) << "something half-written is visible";
+  umount2(path("disk").c_str(), MNT_DETACH);
+}
+
 TEST_F(Processes, ASignalStopsAllOfThemAfterTheSameStep) {
-  RunningProgram program(arguments("out", "--processes", 2, {"train.steps=1000000"}), here());
+  RunningProgram program(arguments("out", "--processes", 2, endless_), here());
   EXPECT_TRUE(program.wait_until([&] { return lines("out") >= 3; }));
   program.send(SIGINT);
   const Outcome outcome = program.wait();

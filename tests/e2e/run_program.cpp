@@ -105,9 +105,10 @@ bool RunningProgram::pump(int timeout_ms) {
   return true;
 }
 
-bool RunningProgram::wait_until(const std::function<bool()>& done) {
+bool RunningProgram::wait_until(const std::function<bool()>& done, std::optional<double> seconds) {
+  const double end = std::min(deadline_, seconds ? now() + *seconds : deadline_);
   while (!done()) {
-    if (seconds_left() <= 0 || !pump(2)) return done();
+    if (now() >= end || !pump(1)) return done();
   }
   return true;
 }

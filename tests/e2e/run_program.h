@@ -33,9 +33,9 @@ class RunningProgram {
   RunningProgram(const RunningProgram&) = delete;
   RunningProgram& operator=(const RunningProgram&) = delete;
 
-  // Takes output until `done` holds: true; or until the program ends or its time is over: false. `done` is asked
-  // after each output, and every few milliseconds, so that it may look at files, too.
-  bool wait_until(const std::function<bool()>& done);
+  // Takes output until `done` holds: true; or until the program ends or its time (or `seconds`) is over: false. `done`
+  // is asked after each output, and every few milliseconds, so that it may look at files, too.
+  bool wait_until(const std::function<bool()>& done, std::optional<double> seconds = {});
   // Until stdout or stderr holds `text`.
   bool wait_for_output(const std::string& text);
   // Returns once the signal is delivered (or the program has ended), so that a second one is a second one.

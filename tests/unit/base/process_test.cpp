@@ -68,12 +68,18 @@ TEST(ChildProcess, DestroyedWhileItRunsItIsKilledWithItsSession) {
   EXPECT_EQ(kill(pid, 0), -1);
 }
 
-TEST(ChildProcess, AStrangerIsKilledAndWaitedFor) {
+TEST(ProcessHandle, AStrangerIsKilledAndWaitedFor) {
   auto child = ChildProcess::start({.arguments = {"sleep", "1000"}});
   ASSERT_TRUE(child.ok());
-  EXPECT_TRUE(kill_and_wait(child->pid(), kLong));
+  const auto handle = ProcessHandle::open(child->pid());
+  ASSERT_TRUE(handle);
+  EXPECT_FALSE(handle->ended());
+  handle->send(SIGKILL);
+  EXPECT_TRUE(handle->ended(kLong));
   EXPECT_EQ(child->wait(kLong)->signal, SIGKILL);
-  EXPECT_TRUE(kill_and_wait(child->pid(), 0)) << "gone already";
+  EXPECT_TRUE(handle->ended());
+  handle->send(SIGKILL);
+  EXPECT_FALSE(ProcessHandle::open(child->pid())) << "gone already";
 }
 
 }  // namespace
