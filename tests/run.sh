@@ -5,6 +5,7 @@
 #   tests/run.sh --asan              the same under AddressSanitizer and UBSan, in build/asan/
 #   tests/run.sh --tsan              the same under ThreadSanitizer, in build/tsan/
 #   tests/run.sh -L unit -R Tape     what follows goes to ctest: builds all, runs only what it selects
+#   tests/run.sh -L slow             the long forms, which are left out otherwise
 #
 # Ends with ctest's summary. Exit code: 0 all passed, 1 something failed, 3 something could not be installed.
 set -uo pipefail
@@ -33,6 +34,8 @@ fail() {
   printf 'tests/run.sh: %s\n' "$1" >&2
   exit 1
 }
+
+[ ${#select[@]} -gt 0 ] || select=(-LE slow)
 
 stage "packages"
 launcher/setup.sh --tests || exit 3
