@@ -26,7 +26,8 @@ struct NamedTensor {
 // One checkpoint on disk. Its manifest has been checked; tensors are when they are read.
 class Checkpoint {
  public:
-  // Errors (damaged): no valid manifest, a file missing or of another size; the message names it.
+  // Errors: damaged (no valid manifest, a file missing or of another size; the message names it); failed (it cannot be
+  // told, because the disk or its rights are in the way).
   static Result<Checkpoint> open(const std::string& folder);
 
   const std::string& folder() const { return folder_; }
@@ -60,6 +61,7 @@ class CheckpointStore {
     int64_t step = 0, generation = 0;
     std::string temporary;  // "": the step was published before, nothing is left to do
     std::string folder;     // where it will be
+    friend bool operator==(const Staged&, const Staged&) = default;
   };
 
   // Writes `tensors` (host-readable, unchanged until this returns) as step header.step beside its place, and syncs.
@@ -72,11 +74,12 @@ class CheckpointStore {
   // Both.
   Result<std::string> save(Manifest header, std::span<const NamedTensor> tensors, const Extra& extra = {});
 
-  // Folders named step-*, newest first, whether whole or not.
+  // Folders named step-NUMBER, newest first, whether whole or not.
   std::vector<std::string> list() const;
 
   // The newest checkpoint that opens. For each newer one that does not, `damaged` is called with its
-  // error. Errors (damaged): there are some and none opens. Null-like: nothing if there is none at all.
+  // error. Errors: damaged (there are some and none opens); failed, as open(). Null-like: nothing if there is none at
+  // all.
   Result<std::optional<Checkpoint>> newest(const std::function<void(const Error&)>& on_damaged) const;
 
   // Takes a folder that cannot be read out of the way, as damaged-step-…: no list, load or prune sees it again.

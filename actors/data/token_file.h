@@ -57,6 +57,7 @@ class TokenFile {
   const TokenFileInfo& info() const { return info_; }
   int64_t tokens() const { return tokens_; }
   int64_t documents() const { return documents_; }
+  uint64_t checksum() const { return token_checksum_; }  // of the tokens
   int64_t text_bytes() const { return static_cast<int64_t>(bytes_before_[documents_]); }
 
   int32_t token(int64_t position) const;

@@ -1,5 +1,7 @@
 #include "actors/data/training_data.h"
 
+#include <xxhash.h>
+
 #include <utility>
 
 #include "actors/data/text_source.h"
@@ -76,10 +78,12 @@ Result<TrainingData> open_training_data(FileSystem& file_system, const DataOptio
   const DocumentOptions documents{.document_mask = options.document_mask,
                                   .restart_positions = options.restart_positions};
   bool reused = true;
+  std::vector<uint64_t> checksums;
   const auto tokens_of = [&](const NamedPaths& dataset) -> Result<TokenStream> {
     Result<PreparedTokens> prepared = prepare(file_system, dataset.paths, prepare_options, tokenizer, pool, progress);
     if (!prepared.ok()) return std::move(prepared).error().within(dataset.key);
     reused = reused && prepared->reused;
+    checksums.push_back(prepared->file->checksum());
     return TokenStream(prepared->file);
   };
 
@@ -116,7 +120,14 @@ Result<TrainingData> open_training_data(FileSystem& file_system, const DataOptio
   Sampler sampler = TROUPE_TRY(Sampler::create(
       std::move(train),
       {.sequence_length = sequence_length, .seed = seed, .sampling = options.sampling, .documents = documents}));
-  return TrainingData{std::move(sampler), std::move(validation), train_tokens, train_text_bytes, reused};
+  return TrainingData{
+      .sampler = std::move(sampler),
+      .validation = std::move(validation),
+      .train_tokens = train_tokens,
+      .train_text_bytes = train_text_bytes,
+      .reused = reused,
+      .fingerprint = XXH3_64bits(checksums.data(), checksums.size() * sizeof(uint64_t)),
+  };
 }
 
 }  // namespace troupe::data

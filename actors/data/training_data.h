@@ -27,7 +27,8 @@ struct TrainingData {
   std::optional<ValidationSet> validation;  // none with validation_fraction = 0 and no path
   int64_t train_tokens = 0;
   int64_t train_text_bytes = 0;
-  bool reused = false;  // all tokens came from the cache
+  bool reused = false;       // all tokens came from the cache
+  uint64_t fingerprint = 0;  // of all tokens, in order, those held out included
 };
 
 // `sequence_length` T ≥ 1; `seed` decides the order. Blocks; calls `progress` once a batch for each dataset

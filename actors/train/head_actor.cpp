@@ -13,9 +13,6 @@ using actor::Task;
 
 namespace {
 
-// A plan has no time of its own: whoever is lost is noticed by the link and its heartbeats.
-constexpr std::chrono::hours kPlanDeadline{24 * 365};
-
 // When generations were lost, within a window.
 class RestartBudget {
  public:
@@ -54,6 +51,8 @@ std::string layout_of(int ranks) { return ranks_text(ranks) + (ranks == 1 ? "" :
 Task<Result<RunEnd>> HeadActor::run(Ref<AgentActor> agent) {
   agent_ = std::move(agent);
   started_ = context_.clock.seconds();
+  context_.assignment.tokenizer_fingerprint = context_.setup.tokenizer->fingerprint();
+  context_.assignment.data_fingerprint = context_.setup.data->fingerprint;
   RestartBudget budget(context_.options);
   std::string first_cause;
   while (true) {
@@ -155,16 +154,8 @@ Task<Result<RankLoaded>> HeadActor::load(const std::string& folder) {
 StepPlan HeadActor::next_plan(int64_t completed) const {
   const TrainOptions& train = context_.setup.options.train;
   const int64_t save_every = context_.setup.options.checkpoint.every;
-  StepPlan plan;
-  plan.first_step = completed + 1;
-  plan.last_step = train.steps;
-  if (save_every > 0) plan.last_step = std::min(plan.last_step, (completed / save_every + 1) * save_every);
-  plan.save_after = {plan.last_step};
-  for (int64_t step = plan.first_step; step <= plan.last_step; ++step) {
-    if (step == train.steps || (train.validate_every > 0 && step % train.validate_every == 0))
-      plan.validate_after.push_back(step);
-  }
-  return plan;
+  const int64_t next_save = save_every > 0 ? (completed / save_every + 1) * save_every : train.steps;
+  return {completed + 1, std::min(train.steps, next_save)};
 }
 
 Status HeadActor::announce(const RankReady& ready, int64_t completed) {

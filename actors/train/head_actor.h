@@ -28,10 +28,10 @@ struct HeadOptions {
 
 // What a head works on; outlives it.
 struct HeadContext {
-  const RunSetup& setup;
+  const RunSetup& setup;  // with its data
   RunFolder& folder;
   RunObserver& observer;
-  RankAssignment assignment;  // but for the generation
+  RankAssignment assignment;  // but for generation and fingerprints
   std::string config_json;
   int ranks;
   bool resume;  // from what an earlier run left in the folder

@@ -23,6 +23,7 @@ struct MetricsLine {
   std::optional<double> validation_bits_per_byte;
 
   std::string to_json() const;
+  friend bool operator==(const MetricsLine&, const MetricsLine&) = default;
 };
 
 // The losses that earlier generations of a run have written, each step's from the highest generation, and

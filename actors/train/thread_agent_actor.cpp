@@ -21,8 +21,9 @@ Task<Result<std::vector<Ref<TrainerActor>>>> ThreadAgentActor::start_gang(GangSp
     actor::SpawnOptions options;
     options.name = fmt::format("trainer-{}.g{}", rank, spec.generation);
     options.reentrant = true;
-    ranks_.push_back(spawn<TrainerActor>(options, RankContext{*devices_.back(), options_.files, options_.clock,
-                                                              groups_[static_cast<size_t>(rank)], spec.head}));
+    ranks_.push_back(
+        spawn<TrainerActor>(options, RankContext{*devices_.back(), options_.files, options_.clock,
+                                                 groups_[static_cast<size_t>(rank)], spec.head, options_.setup}));
   }
   co_return ranks_;
 }

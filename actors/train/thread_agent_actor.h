@@ -12,6 +12,7 @@ struct ThreadGangOptions {
   int threads = 1;  // of each rank
   FileSystem& files;
   const Clock& clock;
+  std::shared_ptr<const RunSetup> setup = nullptr;  // with its data; null: every rank reads it
 };
 
 class ThreadAgentActor final : public AgentActor {

@@ -9,6 +9,8 @@ struct RankAssignment {
   out @2 :Text;
   generation @3 :Int64;
   peakFlops @4 :Float64;
+  tokenizerFingerprint @5 :Text;
+  dataFingerprint @6 :UInt64;
 }
 
 struct RankFailure {
@@ -34,8 +36,6 @@ struct CheckpointFolder {
 struct StepPlan {
   firstStep @0 :Int64;
   lastStep @1 :Int64;
-  validateAfter @2 :List(Int64);
-  saveAfter @3 :List(Int64);
 }
 
 struct PlanReport {

@@ -14,16 +14,6 @@ wire::Body body_of(Fill&& fill) {
   return wire::to_body(message);
 }
 
-void set_list(capnp::List<int64_t>::Builder list, const std::vector<int64_t>& values) {
-  for (size_t i = 0; i < values.size(); ++i) list.set(static_cast<uint32_t>(i), values[i]);
-}
-
-std::vector<int64_t> to_vector(capnp::List<int64_t>::Reader list) {
-  std::vector<int64_t> values;
-  for (int64_t value : list) values.push_back(value);
-  return values;
-}
-
 std::string to_string(capnp::Text::Reader text) { return {text.begin(), text.size()}; }
 
 void set_failure(schema::RankFailure::Builder to, const RankFailure& failure) {
@@ -42,6 +32,8 @@ wire::Body encode(const RankAssignment& m) {
     to.setOut(m.out);
     to.setGeneration(m.generation);
     to.setPeakFlops(m.peak_flops);
+    to.setTokenizerFingerprint(m.tokenizer_fingerprint);
+    to.setDataFingerprint(m.data_fingerprint);
   });
 }
 
@@ -68,8 +60,6 @@ wire::Body encode(const StepPlan& m) {
   return body_of<schema::StepPlan>([&](auto to) {
     to.setFirstStep(m.first_step);
     to.setLastStep(m.last_step);
-    set_list(to.initValidateAfter(static_cast<uint32_t>(m.validate_after.size())), m.validate_after);
-    set_list(to.initSaveAfter(static_cast<uint32_t>(m.save_after.size())), m.save_after);
   });
 }
 
@@ -121,8 +111,10 @@ wire::Body encode(const StagedCheckpoint& m) {
 template <>
 Result<RankAssignment> decode(const wire::Body& body) {
   return wire::from_body<schema::RankAssignment>(body, [](auto from) -> Result<RankAssignment> {
-    return RankAssignment{to_string(from.getConfig()), to_string(from.getConfigPath()), to_string(from.getOut()),
-                          from.getGeneration(), from.getPeakFlops()};
+    return RankAssignment{to_string(from.getConfig()), to_string(from.getConfigPath()),
+                          to_string(from.getOut()),    from.getGeneration(),
+                          from.getPeakFlops(),         to_string(from.getTokenizerFingerprint()),
+                          from.getDataFingerprint()};
   });
 }
 
@@ -148,10 +140,8 @@ Result<CheckpointFolder> decode(const wire::Body& body) {
 
 template <>
 Result<StepPlan> decode(const wire::Body& body) {
-  return wire::from_body<schema::StepPlan>(body, [](auto from) -> Result<StepPlan> {
-    return StepPlan{from.getFirstStep(), from.getLastStep(), to_vector(from.getValidateAfter()),
-                    to_vector(from.getSaveAfter())};
-  });
+  return wire::from_body<schema::StepPlan>(
+      body, [](auto from) -> Result<StepPlan> { return StepPlan{from.getFirstStep(), from.getLastStep()}; });
 }
 
 template <>

@@ -23,9 +23,10 @@ class Reporter final : public RankObserver {
   void staged(const StagedCheckpoint& staged) override { ask<&HeadActor::staged>(staged); }
 
  private:
+  // However long the head's disk takes: a head that is gone is noticed by its link.
   template <auto M, class T>
   void ask(const T& message) {
-    const auto sent = head_.ask_blocking<M>(message, std::chrono::minutes(5));
+    const auto sent = head_.ask_blocking<M>(message, kPlanDeadline);
     if (!sent.ok()) throw parallel::CommunicationError(sent.error().message());
   }
   const actor::Ref<HeadActor>& head_;
@@ -78,28 +79,30 @@ Task<Result<T>> TrainerActor::on_thread(Work work) {
 }
 
 Task<Result<RankReady>> TrainerActor::prepare(RankAssignment assignment) {
-  co_return co_await on_thread<RankReady>([this, assignment = std::move(assignment)] {
-    auto rank = TrainingRank::create(assignment, context_.device, *context_.ranks, context_.files, context_.clock);
-    if (!rank.ok()) return answer_of<RankReady>(rank.error());
-    rank_ = std::move(*rank);
-    return RankReady{{}, rank_->parameters(), context_.device.description()};
-  });
+  using Created = Result<std::unique_ptr<TrainingRank>>;
+  Created rank = TROUPE_CO_TRY(co_await on_thread<Created>([this, assignment = std::move(assignment)] {
+    return TrainingRank::create(assignment, context_.setup, context_.device, *context_.ranks, context_.files,
+                                context_.clock);
+  }));
+  if (!rank.ok()) co_return answer_of<RankReady>(rank.error());
+  rank_ = std::move(*rank);
+  co_return RankReady{{}, rank_->parameters(), context_.device.description()};
 }
 
 Task<Result<RankLoaded>> TrainerActor::load(CheckpointFolder from) {
   TROUPE_CHECK(rank_, "a checkpoint before prepare()");
-  co_return co_await on_thread<RankLoaded>([this, from = std::move(from)] {
-    const Status loaded = rank_->load(from.folder);
+  co_return co_await on_thread<RankLoaded>([rank = rank_.get(), from = std::move(from)] {
+    const Status loaded = rank->load(from.folder);
     if (!loaded.ok()) return answer_of<RankLoaded>(loaded.error());
-    return RankLoaded{{}, rank_->completed()};
+    return RankLoaded{{}, rank->completed()};
   });
 }
 
 Task<Result<PlanReport>> TrainerActor::run(StepPlan plan) {
   TROUPE_CHECK(rank_, "a plan before prepare()");
-  co_return co_await on_thread<PlanReport>([this, plan = std::move(plan)] {
+  co_return co_await on_thread<PlanReport>([this, rank = rank_.get(), plan] {
     Reporter reporter(context_.head);
-    auto report = rank_->run(plan, reporter);
+    auto report = rank->run(plan, reporter);
     return report.ok() ? *report : answer_of<PlanReport>(report.error());
   });
 }

@@ -23,6 +23,7 @@ struct RankContext {
   const Clock& clock;
   std::shared_ptr<parallel::Communicator> ranks;  // used by the rank's thread alone, but for abort()
   actor::Ref<HeadActor> head;
+  std::shared_ptr<const RunSetup> setup = nullptr;  // what the ranks of this process share; null: it is read
 };
 
 class TrainerActor final : public actor::Actor {
@@ -51,8 +52,8 @@ class TrainerActor final : public actor::Actor {
 
   RankContext context_;
   std::shared_ptr<std::atomic<int>> jobs_ = std::make_shared<std::atomic<int>>(0);  // handed to the thread, not ended
-  std::shared_ptr<TrainingRank> rank_;                                              // shared with the job at hand
-  RankThread thread_;
+  std::unique_ptr<TrainingRank> rank_;  // written here; jobs use what they find when they are handed over
+  RankThread thread_;                   // last: it ends first, with the job at hand
 };
 
 }  // namespace troupe::train

@@ -14,22 +14,35 @@ using kernels::Tensor;
 
 namespace {
 
-bool contains(const std::vector<int64_t>& steps, int64_t step) { return std::ranges::find(steps, step) != steps.end(); }
+Result<std::shared_ptr<const RunSetup>> read_setup(const RankAssignment& assignment, kernels::Device& device,
+                                                   FileSystem& files) {
+  Config config = TROUPE_TRY(Config::parse(assignment.config, assignment.config_path));
+  auto setup = std::make_shared<RunSetup>(TROUPE_TRY(RunSetup::read(config)));
+  TROUPE_TRY(setup->open_data(assignment.out, files, device.threads()));
+  return std::shared_ptr<const RunSetup>(std::move(setup));
+}
+
+// What a rank reads may have changed since the head has read it.
+Status check_same(const RankAssignment& assignment, const RunSetup& setup) {
+  const bool same_tokenizer = setup.tokenizer->fingerprint() == assignment.tokenizer_fingerprint;
+  if (same_tokenizer && setup.data->fingerprint == assignment.data_fingerprint) return {};
+  return failed("the {} changed while the run went on; put back what it began with, then go on with --resume",
+                same_tokenizer ? "training data" : "tokenizer");
+}
 
 }  // namespace
 
-Result<std::unique_ptr<TrainingRank>> TrainingRank::create(const RankAssignment& assignment, kernels::Device& device,
-                                                           parallel::Communicator& ranks, FileSystem& files,
-                                                           const Clock& clock) {
-  Config config = TROUPE_TRY(Config::parse(assignment.config, assignment.config_path));
-  RunSetup setup = TROUPE_TRY(RunSetup::read(config));
-  TROUPE_TRY(setup.open_data(assignment.out, files, device.threads()));
-  TROUPE_TRY(setup.check_ranks(ranks.size()));
-  return std::unique_ptr<TrainingRank>(
-      new TrainingRank(assignment, std::move(setup), config.to_toml(), device, ranks, files, clock));
+Result<std::unique_ptr<TrainingRank>> TrainingRank::create(const RankAssignment& assignment,
+                                                           std::shared_ptr<const RunSetup> setup,
+                                                           kernels::Device& device, parallel::Communicator& ranks,
+                                                           FileSystem& files, const Clock& clock) {
+  if (setup == nullptr) setup = TROUPE_TRY(read_setup(assignment, device, files));
+  TROUPE_TRY(check_same(assignment, *setup));
+  TROUPE_TRY(setup->check_ranks(ranks.size()));
+  return std::unique_ptr<TrainingRank>(new TrainingRank(assignment, std::move(setup), device, ranks, files, clock));
 }
 
-TrainingRank::TrainingRank(const RankAssignment& assignment, RunSetup setup, std::string config,
+TrainingRank::TrainingRank(const RankAssignment& assignment, std::shared_ptr<const RunSetup> setup,
                            kernels::Device& device, parallel::Communicator& ranks, FileSystem& files,
                            const Clock& clock)
     : device_(device),
@@ -37,12 +50,12 @@ TrainingRank::TrainingRank(const RankAssignment& assignment, RunSetup setup, std
       clock_(clock),
       store_(files, assignment.out + "/checkpoints"),
       generation_(assignment.generation),
-      config_(std::move(config)),
+      config_(assignment.config),
       setup_(std::move(setup)),
-      trainer_(std::make_unique<Trainer>(setup_.options.model, setup_.options.train, setup_.options.numerics.numerics,
-                                         device, ranks)),
+      trainer_(std::make_unique<Trainer>(setup_->options.model, setup_->options.train,
+                                         setup_->options.numerics.numerics, device, ranks)),
       peak_flops_(assignment.peak_flops),
-      flops_per_token_(setup_.options.model.training_flops_per_token(setup_.options.train.sequence_length)) {}
+      flops_per_token_(setup_->options.model.training_flops_per_token(setup_->options.train.sequence_length)) {}
 
 Status TrainingRank::load(const std::string& folder) {
   const checkpoint::Checkpoint checkpoint = TROUPE_TRY(checkpoint::Checkpoint::open(folder));
@@ -53,24 +66,29 @@ Status TrainingRank::load(const std::string& folder) {
 
 Result<PlanReport> TrainingRank::run(const StepPlan& plan, RankObserver& observer) {
   TROUPE_CHECK(plan.first_step == completed() + 1, "a plan from step {} after step {}", plan.first_step, completed());
+  bool stopped = false;
   while (completed() < plan.last_step) {
-    if (parallel::any_rank(ranks_, device_, stop_requested_)) {
-      TROUPE_TRY(stage(observer));
-      return PlanReport{{}, completed(), true};
-    }
+    stopped = parallel::any_rank(ranks_, device_, stop_requested_);
+    if (stopped) break;
     MetricsLine line = TROUPE_TRY(step());
-    if (setup_.data->validation && contains(plan.validate_after, line.step)) validate(line);
+    if (validates_after(line.step)) validate(line);
     if (ranks_.rank() == 0) observer.stepped(line);
-    if (contains(plan.save_after, line.step)) TROUPE_TRY(stage(observer));
   }
-  return PlanReport{{}, completed(), false};
+  if (ranks_.rank() == 0) TROUPE_TRY(stage(observer));
+  return PlanReport{{}, completed(), stopped};
+}
+
+bool TrainingRank::validates_after(int64_t step) const {
+  const TrainOptions& options = setup_->options.train;
+  if (!setup_->data->validation) return false;
+  return step == options.steps || (options.validate_every > 0 && step % options.validate_every == 0);
 }
 
 Result<MetricsLine> TrainingRank::step() {
   const double start = clock_.seconds();
-  const TrainOptions& options = setup_.options.train;
+  const TrainOptions& options = setup_->options.train;
   const int64_t share = trainer_->local_batch(), begin = sequences_ + ranks_.rank() * share;
-  const StepReport report = TROUPE_TRY(trainer_->step(setup_.data->sampler.sequences(begin, begin + share)));
+  const StepReport report = TROUPE_TRY(trainer_->step(setup_->data->sampler.sequences(begin, begin + share)));
   sequences_ += options.global_batch;
   MetricsLine line;
   line.step = report.step;
@@ -87,8 +105,8 @@ Result<MetricsLine> TrainingRank::step() {
 
 // Each rank takes its share of the split, in order; sums are joined at the end.
 void TrainingRank::validate(MetricsLine& line) {
-  const data::ValidationSet& set = *setup_.data->validation;
-  const TrainOptions& options = setup_.options.train;
+  const data::ValidationSet& set = *setup_->data->validation;
+  const TrainOptions& options = setup_->options.train;
   int64_t count = set.count();
   if (options.validation_sequences > 0) count = std::min(count, options.validation_sequences);
   const int64_t size = ranks_.size(), rank = ranks_.rank();
@@ -113,22 +131,18 @@ void TrainingRank::validate(MetricsLine& line) {
 }
 
 Status TrainingRank::stage(RankObserver& observer) {
-  Status staged;
-  if (ranks_.rank() == 0) {
-    checkpoint::Manifest header;
-    header.step = completed();
-    header.sequences = sequences_;
-    header.seed = setup_.options.train.seed;
-    header.generation = generation_;
-    header.config = config_;
-    header.labels[std::string(kTokenizerLabel)] = setup_.tokenizer->fingerprint();
-    const std::vector<checkpoint::NamedTensor> tensors = state_tensors(*trainer_);
-    auto result = store_.stage(std::move(header), tensors,
-                               [this](const std::string& into) { return setup_.tokenizer->save(into + "/tokenizer"); });
-    if (result.ok()) observer.staged(*result);
-    else staged = result.error();
-  }
-  return parallel::agree(ranks_, device_, staged);
+  checkpoint::Manifest header;
+  header.step = completed();
+  header.sequences = sequences_;
+  header.seed = setup_->options.train.seed;
+  header.generation = generation_;
+  header.config = config_;
+  header.labels[std::string(kTokenizerLabel)] = setup_->tokenizer->fingerprint();
+  const std::vector<checkpoint::NamedTensor> tensors = state_tensors(*trainer_);
+  observer.staged(TROUPE_TRY(store_.stage(std::move(header), tensors, [this](const std::string& into) {
+    return setup_->tokenizer->save(into + "/tokenizer");
+  })));
+  return {};
 }
 
 }  // namespace troupe::train

@@ -1,5 +1,5 @@
-// One rank's part of a run, told what to do in plans: from which step to which, and after which steps to validate and
-// save. Rank 0 stages checkpoints in OUT; to publish them is its teller's business.
+// One rank's part of a run, told what to do in plans: from which step to which. Where a plan ends, rank 0 stages a
+// checkpoint in OUT; to publish it is its teller's business. After which steps to validate, the config says.
 #pragma once
 #include <atomic>
 #include <memory>
@@ -23,29 +23,33 @@ class RankObserver {
 
 class TrainingRank {
  public:
-  // `device`, `ranks` (the group of all ranks), `files` and `clock` outlive it. Errors as RunSetup, and usage: a
-  // batch that does not divide by the ranks.
-  static Result<std::unique_ptr<TrainingRank>> create(const RankAssignment& assignment, kernels::Device& device,
+  // `setup` is what the ranks of a process share; null: it is read here. `device`, `ranks` (the group of all ranks),
+  // `files` and `clock` outlive it. Errors as RunSetup; usage: a batch that does not divide by the ranks; failed: data
+  // or tokenizer are not those of the assignment.
+  static Result<std::unique_ptr<TrainingRank>> create(const RankAssignment& assignment,
+                                                      std::shared_ptr<const RunSetup> setup, kernels::Device& device,
                                                       parallel::Communicator& ranks, FileSystem& files,
                                                       const Clock& clock);
 
   // Takes the state of a checkpoint; all ranks the same. Errors (damaged): it cannot be read to its last byte.
   Status load(const std::string& folder);
 
-  // Carries a plan out. Errors (failed), on all ranks: a loss that is not finite, a checkpoint that could not be
-  // staged. Throws CommunicationError. REQUIRES: plan.first_step is completed() + 1.
+  // Carries a plan out. Errors (failed): on all ranks, a loss that is not finite; on rank 0, a checkpoint that could
+  // not be staged: no other rank waits for that. Throws CommunicationError. REQUIRES: plan.first_step is completed()
+  // + 1.
   Result<PlanReport> run(const StepPlan& plan, RankObserver& observer);
 
-  // Ends run() after the step at hand, on all ranks, with the state staged. Any thread; asked once of any rank.
+  // Ends run() after the step at hand, on all ranks, with the state staged. Any thread; of one rank or of several.
   void request_stop() { stop_requested_ = true; }
 
   int64_t completed() const { return trainer_->completed(); }
   int64_t parameters() { return trainer_->parameters().global_elements(); }
 
  private:
-  TrainingRank(const RankAssignment& assignment, RunSetup setup, std::string config, kernels::Device& device,
+  TrainingRank(const RankAssignment& assignment, std::shared_ptr<const RunSetup> setup, kernels::Device& device,
                parallel::Communicator& ranks, FileSystem& files, const Clock& clock);
   Result<MetricsLine> step();
+  bool validates_after(int64_t step) const;
   void validate(MetricsLine& line);
   Status stage(RankObserver& observer);
 
@@ -55,7 +59,7 @@ class TrainingRank {
   checkpoint::CheckpointStore store_;
   const int64_t generation_;
   const std::string config_;
-  RunSetup setup_;
+  const std::shared_ptr<const RunSetup> setup_;
   std::unique_ptr<Trainer> trainer_;
   double peak_flops_, flops_per_token_;
   int64_t sequences_ = 0;  // consumed by all ranks: the data position

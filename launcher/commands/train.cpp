@@ -164,7 +164,8 @@ Result<std::string> random_token() {
 Status train_command(const Request& request) {
   Config config = TROUPE_TRY(Config::load(request.config));
   for (const std::string& assignment : request.overrides) TROUPE_TRY(config.set(assignment));
-  train::RunSetup setup = TROUPE_TRY(train::RunSetup::read(config));
+  const auto shared_setup = std::make_shared<train::RunSetup>(TROUPE_TRY(train::RunSetup::read(config)));
+  train::RunSetup& setup = *shared_setup;
   std::optional<int> asked;
   if (request.ranks > 0) asked = request.ranks;
   if (request.processes > 0) asked = request.processes;
@@ -194,7 +195,8 @@ Status train_command(const Request& request) {
   actor::ThreadedNode node({.name = self.name, .host = self.host, .pid = self.pid, .id = self.node});
   actor::Ref<train::AgentActor> agent;
   if (request.processes == 0) {
-    const auto for_threads = node->spawn<train::ThreadAgentActor>({}, train::ThreadGangOptions{threads, files, clock});
+    const auto for_threads =
+        node->spawn<train::ThreadAgentActor>({}, train::ThreadGangOptions{threads, files, clock, shared_setup});
     agent = actor::Ref<train::AgentActor>(for_threads.endpoint());
   } else {
     net::Transport& tcp = node.add(std::make_unique<net::TcpTransport>(node.loop(), local));
@@ -205,14 +207,15 @@ Status train_command(const Request& request) {
         node->spawn<train::ProcessAgentActor>({.reentrant = true, .registered = train::kAgentName}, std::move(options));
     agent = actor::Ref<train::AgentActor>(for_processes.endpoint());
   }
-  train::HeadContext context{.setup = setup,
-                             .folder = folder,
-                             .observer = view,
-                             .assignment = {config.to_toml(), request.config, out, 0, peak_flops},
-                             .config_json = config.to_json(),
-                             .ranks = ranks,
-                             .resume = request.resume,
-                             .clock = clock};
+  train::HeadContext context{
+      .setup = setup,
+      .folder = folder,
+      .observer = view,
+      .assignment = {.config = config.to_toml(), .config_path = request.config, .out = out, .peak_flops = peak_flops},
+      .config_json = config.to_json(),
+      .ranks = ranks,
+      .resume = request.resume,
+      .clock = clock};
   const auto head =
       node->spawn<train::HeadActor>({.reentrant = true, .registered = train::kHeadName}, std::move(context));
   node->spawn<StopWatcher>({}, signals, view, head);
