@@ -1,6 +1,7 @@
 #include "checkpoint/checkpoint.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <optional>
 
 #include "checkpoint/hdf5_layout.h"
@@ -66,6 +67,24 @@ Status collect_files(FileSystem& files, const std::string& folder, const std::st
   return {};
 }
 
+std::string_view last_part(std::string_view path) {
+  while (path.ends_with('/')) path.remove_suffix(1);
+  return path.substr(path.rfind('/') + 1);
+}
+
+// Not there, as opposed to: it cannot be told.
+bool is_missing(const std::string& path) {
+  std::error_code ignored;
+  return std::filesystem::status(path, ignored).type() == std::filesystem::file_type::not_found;
+}
+
+// "step-" and a number: what else begins so (a copy that someone made) is none of a store's.
+bool is_step(std::string_view name) {
+  const std::string_view number = name.substr(std::min(name.size(), kStepPrefix.size()));
+  return name.starts_with(kStepPrefix) && !number.empty() &&
+         number.find_first_not_of("0123456789") == std::string_view::npos;
+}
+
 // Whether `folder` needs no writing again: this generation wrote it, or an earlier one did (the step was
 // replayed after a restart: the same state) and every byte of it is still right.
 bool is_saved(const std::string& folder, int64_t generation, std::span<const NamedTensor> tensors) {
@@ -79,15 +98,15 @@ bool is_saved(const std::string& folder, int64_t generation, std::span<const Nam
 
 Result<Checkpoint> Checkpoint::open(const std::string& folder) {
   const std::string path = folder + "/" + std::string(kManifest);
-  auto text = read_file(path, int64_t{1} << 30);
-  if (!text.ok()) return damaged("{} is not a checkpoint: {}", folder, text.error().message());
-  auto manifest = Manifest::parse(*text);
+  if (is_missing(path)) return damaged("{} is not a checkpoint: there is no {} in it", folder, kManifest);
+  const std::string text = TROUPE_TRY(read_file(path, int64_t{1} << 30));
+  auto manifest = Manifest::parse(text);
   if (!manifest.ok()) return std::move(manifest).error().within(path);
   for (const FileRecord& file : manifest->files) {
-    const auto size = file_size_bytes(folder + "/" + file.name);
-    if (!size.ok()) return damaged("{}/{} is missing", folder, file.name);
-    if (*size != file.bytes)
-      return damaged("{}/{} has {} bytes, its manifest says {}: it was cut short or changed", folder, file.name, *size,
+    if (is_missing(folder + "/" + file.name)) return damaged("{}/{} is missing", folder, file.name);
+    const int64_t size = TROUPE_TRY(file_size_bytes(folder + "/" + file.name));
+    if (size != file.bytes)
+      return damaged("{}/{} has {} bytes, its manifest says {}: it was cut short or changed", folder, file.name, size,
                      file.bytes);
   }
   return Checkpoint(folder, std::move(*manifest));
@@ -176,6 +195,7 @@ Result<std::string> CheckpointStore::publish(const Staged& staged) {
   if (staged.temporary.empty()) return staged.folder;
   const auto rename = [&]() -> Status {
     TROUPE_TRY(remove_all(files_, staged.folder));  // one that is there is damaged
+    TROUPE_TRY(files_.sync_directory(parent_directory(root_)));
     TROUPE_TRY(files_.rename(staged.temporary, staged.folder));
     return files_.sync_directory(root_);
   };
@@ -194,7 +214,7 @@ std::vector<std::string> CheckpointStore::list() const {
   const auto entries = files_.list(root_);
   if (!entries.ok()) return folders;
   for (const DirectoryEntry& entry : *entries) {
-    if (entry.is_directory && entry.name.starts_with(kStepPrefix)) folders.push_back(root_ + "/" + entry.name);
+    if (entry.is_directory && is_step(entry.name)) folders.push_back(root_ + "/" + entry.name);
   }
   std::ranges::sort(folders, [](const std::string& a, const std::string& b) {  // a longer number is a later step
     return std::pair(a.size(), a) > std::pair(b.size(), b);
@@ -207,6 +227,7 @@ Result<std::optional<Checkpoint>> CheckpointStore::newest(const std::function<vo
   for (const std::string& folder : folders) {
     auto checkpoint = Checkpoint::open(folder);
     if (checkpoint.ok()) return std::optional<Checkpoint>(std::move(*checkpoint));
+    if (checkpoint.error().kind() != ErrorKind::damaged) return std::move(checkpoint).error();
     on_damaged(checkpoint.error());
   }
   if (!folders.empty()) return damaged("{}: none of its {} checkpoints is whole", root_, folders.size());
@@ -214,7 +235,7 @@ Result<std::optional<Checkpoint>> CheckpointStore::newest(const std::function<vo
 }
 
 Status CheckpointStore::set_aside(const std::string& folder) {
-  const std::string aside = fmt::format("{}/{}{}", root_, kDamagedPrefix, folder.substr(folder.rfind('/') + 1));
+  const std::string aside = fmt::format("{}/{}{}", root_, kDamagedPrefix, last_part(folder));
   TROUPE_TRY(remove_all(files_, aside));
   TROUPE_TRY(files_.rename(folder, aside));
   return files_.sync_directory(root_);
@@ -246,7 +267,7 @@ Result<Checkpoint> open_checkpoint(const std::string& path, const std::function<
     auto newest = TROUPE_TRY(CheckpointStore(files, root).newest(on_damaged));
     if (newest) return std::move(*newest);
   }
-  if (path.find("step-") != std::string::npos) return Checkpoint::open(path);
+  if (is_step(last_part(path))) return Checkpoint::open(path);
   return usage_error("--checkpoint {}: there is no checkpoint in it", path);
 }
 

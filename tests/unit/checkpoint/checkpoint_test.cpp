@@ -4,8 +4,10 @@
 #include <gtest/gtest.h>
 #include <hdf5.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 
 #include "runtime/base/random.h"
@@ -270,6 +272,30 @@ TEST_F(CheckpointTest, StepsAreListedByTheirNumberNewestFirst) {
                                         root + "/step-00000007"));
 }
 
+TEST_F(CheckpointTest, ACopyUnderALongerNameIsNoneOfIts) {
+  CheckpointStore store(files, root);
+  for (int64_t step : {5, 15, 20}) save(step, two_tensors());
+  for (const char* name : {"step-00000015-backup", "step-", "step-00000015.old", "step--0000015", "steps-00000015"})
+    std::filesystem::copy(root + "/step-00000015", root + "/" + name, std::filesystem::copy_options::recursive);
+  EXPECT_EQ((*store.newest([](const Error&) { FAIL(); }))->manifest().step, 20);
+  EXPECT_EQ(open_checkpoint(root + "/step-00000015-backup", [](const Error&) { FAIL(); })->manifest().step, 15);
+  ASSERT_TRUE(store.prune(1).ok());
+  EXPECT_THAT(names(), ElementsAre("step-", "step--0000015", "step-00000015-backup", "step-00000015.old",
+                                   "step-00000020", "steps-00000015"));
+}
+
+TEST_F(CheckpointTest, WhatCannotBeReadIsNotCalledDamaged) {
+  const std::string folder = save(1, two_tensors());
+  ASSERT_TRUE(files.rename(folder + "/manifest.json", folder + "/was.json").ok());
+  ASSERT_EQ(::symlink("manifest.json", (folder + "/manifest.json").c_str()), 0);  // a loop: no right, no file, no data
+  EXPECT_EQ(Checkpoint::open(folder).error().kind(), ErrorKind::failed);
+  std::vector<std::string> complaints;
+  const auto newest = CheckpointStore(files, root).newest([&](const Error& e) { complaints.push_back(e.message()); });
+  ASSERT_FALSE(newest.ok());
+  EXPECT_EQ(newest.error().kind(), ErrorKind::failed);
+  EXPECT_TRUE(complaints.empty());
+}
+
 TEST_F(CheckpointTest, WhatIsSetAsideIsNeitherLoadedNorCounted) {
   CheckpointStore store(files, root);
   for (int64_t step : {1, 2, 3}) save(step, two_tensors());
@@ -354,6 +380,9 @@ TEST_F(CheckpointTest, OpensWhateverAUserNames) {
   EXPECT_EQ(open_checkpoint(root + "/checkpoints", ignore)->manifest().step, 4);
   EXPECT_EQ(open_checkpoint(root + "/checkpoints/step-00000003", ignore)->manifest().step, 3);
   EXPECT_EQ(open_checkpoint(root + "/nothing", ignore).error().kind(), ErrorKind::usage);
+  ASSERT_TRUE(files.create_directory(root + "/step-by-step").ok());
+  EXPECT_EQ(open_checkpoint(root + "/step-by-step", ignore).error().kind(), ErrorKind::usage);
+  EXPECT_EQ(open_checkpoint(root + "/checkpoints/step-00000003/", ignore)->manifest().step, 3);
   ASSERT_TRUE(files.create_directory(root + "/empty").ok());
   EXPECT_EQ(open_checkpoint(root + "/empty", ignore).error().kind(), ErrorKind::usage);
   ASSERT_TRUE(files.remove(root + "/checkpoints/step-00000003/manifest.json").ok());
