@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdlib>
 #include <filesystem>
@@ -29,6 +30,11 @@ constexpr std::chrono::milliseconds kReport{250}, kShortLook{1};
 constexpr std::string_view kSharedMemory = "/dev/shm";
 constexpr std::string_view kOurs = "troupe-";
 
+// What Open MPI's messages between processes of one host need, and no more: its start looks into every network it knows
+// otherwise, which takes longer than all else.
+constexpr std::array<std::pair<const char*, const char*>, 2> kMpiSettings{
+    {{"OMPI_MCA_pml", "ob1"}, {"OMPI_MCA_btl", "self,vader"}}};
+
 // What agents left there that were killed.
 void remove_abandoned_memory() {
   std::error_code ignored;
@@ -53,14 +59,10 @@ std::string ProcessAgentActor::shared_memory() const {
 }
 
 Result<ChildProcess> ProcessAgentActor::start_processes(const GangSpec& spec) const {
-  std::error_code ignored;  // without the folder MPI takes its usual place
+  std::error_code ignored;  // without the folder MPI takes its usual places
   std::filesystem::create_directories(shared_memory(), ignored);
   ProcessOptions process;
   process.arguments = {"mpirun", "--oversubscribe", "--bind-to", "none", "-n", std::to_string(spec.ranks)};
-  if (!ignored) {
-    for (const char* argument : {"--mca", "btl_vader_backing_directory"}) process.arguments.emplace_back(argument);
-    process.arguments.push_back(shared_memory());
-  }
   process.environment = {{kHeadVariable, options_.address},
                          {kTokenVariable, options_.node.token()},
                          {kGenerationVariable, std::to_string(spec.generation)},
@@ -71,6 +73,14 @@ Result<ChildProcess> ProcessAgentActor::start_processes(const GangSpec& spec) co
   if (geteuid() == 0) {
     process.environment.emplace_back("OMPI_ALLOW_RUN_AS_ROOT", "1");
     process.environment.emplace_back("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
+  }
+  std::vector<std::pair<std::string, std::string>> settings(kMpiSettings.begin(), kMpiSettings.end());
+  if (!ignored) {
+    settings.emplace_back("OMPI_MCA_btl_vader_backing_directory", shared_memory());
+    settings.emplace_back("OMPI_MCA_orte_tmpdir_base", shared_memory());
+  }
+  for (const auto& setting : settings) {  // a user's own stand
+    if (std::getenv(setting.first.c_str()) == nullptr) process.environment.push_back(setting);
   }
   process.output = options_.log;
   process.own_session = true;

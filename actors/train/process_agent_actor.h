@@ -22,6 +22,12 @@ inline constexpr const char* kTokenVariable = "TROUPE_TOKEN";            // of t
 inline constexpr const char* kGenerationVariable = "TROUPE_GENERATION";  // that it belongs to
 inline constexpr const char* kThreadsVariable = "TROUPE_THREADS";        // of each rank
 inline constexpr const char* kKeeperVariable = "TROUPE_KEEPER";          // whom its keeper tells (rank_keeper.h)
+// The links between head and ranks: a sign of life costs processor time that the ranks could use.
+inline constexpr net::LinkOptions kRankLinks = [] {
+  net::LinkOptions options;
+  options.heartbeat_every = std::chrono::milliseconds(500);
+  return options;
+}();
 // Under which it finds whom it reports to.
 inline constexpr const char* kAgentName = "agent";
 inline constexpr const char* kHeadName = "head";

@@ -1,6 +1,8 @@
 #include "actors/train/trainer_actor.h"
 
+#include <utility>
 #include <variant>
+#include <vector>
 
 #include "actors/train/head_actor.h"
 #include "runtime/actor/handoff.h"
@@ -12,15 +14,33 @@ using actor::Task;
 
 namespace {
 
+// Short steps are told of together, this often: what a message costs is to wake two threads for it.
+constexpr double kTellEvery = 0.1;  // seconds
+
 // What a rank does goes to the head as messages. A step waits for none of them, unless the head's mailbox is full:
 // metrics are not worth unbounded memory. A checkpoint waits until the head has given it its name.
 class Reporter final : public RankObserver {
  public:
-  explicit Reporter(const actor::Ref<HeadActor>& head) : head_(head) {}
-  void stepped(const MetricsLine& line) override {
-    if (!head_.try_tell<&HeadActor::stepped>(line).ok()) ask<&HeadActor::stepped>(line);
+  Reporter(const actor::Ref<HeadActor>& head, const Clock& clock) : head_(head), clock_(clock) {}
+  ~Reporter() override {
+    for (const MetricsLine& line : lines_) (void)head_.try_tell<&HeadActor::stepped>(line).ok();
   }
-  void staged(const StagedCheckpoint& staged) override { ask<&HeadActor::staged>(staged); }
+  void stepped(const MetricsLine& line) override {
+    lines_.push_back(line);
+    if (const double now = clock_.seconds(); now - told_ >= kTellEvery) {
+      told_ = now;
+      tell();
+    }
+  }
+  void staged(const StagedCheckpoint& staged) override {
+    tell();
+    ask<&HeadActor::staged>(staged);
+  }
+  void tell() {
+    for (const MetricsLine& line : std::exchange(lines_, {})) {
+      if (!head_.try_tell<&HeadActor::stepped>(line).ok()) ask<&HeadActor::stepped>(line);
+    }
+  }
 
  private:
   // However long the head's disk takes: a head that is gone is noticed by its link.
@@ -30,6 +50,9 @@ class Reporter final : public RankObserver {
     if (!sent.ok()) throw parallel::CommunicationError(sent.error().message());
   }
   const actor::Ref<HeadActor>& head_;
+  const Clock& clock_;
+  std::vector<MetricsLine> lines_;  // not told of yet
+  double told_ = -kTellEvery;
 };
 
 template <class Answer>
@@ -101,8 +124,9 @@ Task<Result<RankLoaded>> TrainerActor::load(CheckpointFolder from) {
 Task<Result<PlanReport>> TrainerActor::run(StepPlan plan) {
   TROUPE_CHECK(rank_, "a plan before prepare()");
   co_return co_await on_thread<PlanReport>([this, rank = rank_.get(), plan] {
-    Reporter reporter(context_.head);
+    Reporter reporter(context_.head, context_.clock);
     auto report = rank->run(plan, reporter);
+    reporter.tell();
     return report.ok() ? *report : answer_of<PlanReport>(report.error());
   });
 }

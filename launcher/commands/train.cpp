@@ -144,7 +144,7 @@ class StopWatcher final : public actor::Actor {
       (void)head_.try_tell<&train::HeadActor::stop>().ok();  // it has ended already
       return;
     }
-    timer_ = later<&StopWatcher::look>(std::chrono::milliseconds(20));
+    timer_ = later<&StopWatcher::look>(std::chrono::milliseconds(100));
   }
 
  private:
@@ -192,14 +192,16 @@ Status train_command(const Request& request) {
 
   net::LocalNode local(TROUPE_TRY(net::LocalNode::here("head", 0)), net::program_build(), TROUPE_TRY(random_token()));
   const net::Peer& self = local.self();
-  actor::ThreadedNode node({.name = self.name, .host = self.host, .pid = self.pid, .id = self.node});
+  // The cores are the ranks': an idle loop sleeps at once.
+  actor::ThreadedNode node({.name = self.name, .host = self.host, .pid = self.pid, .id = self.node}, 1,
+                           {.spin = std::chrono::nanoseconds(0)});
   actor::Ref<train::AgentActor> agent;
   if (request.processes == 0) {
     const auto for_threads =
         node->spawn<train::ThreadAgentActor>({}, train::ThreadGangOptions{threads, files, clock, shared_setup});
     agent = actor::Ref<train::AgentActor>(for_threads.endpoint());
   } else {
-    net::Transport& tcp = node.add(std::make_unique<net::TcpTransport>(node.loop(), local));
+    net::Transport& tcp = node.add(std::make_unique<net::TcpTransport>(node.loop(), local, train::kRankLinks));
     const std::string address = TROUPE_TRY(node->listen_blocking(tcp, ""));
     train::ProcessGangOptions options{std::filesystem::read_symlink("/proc/self/exe"), address, out + "/workers.log",
                                       threads, local};

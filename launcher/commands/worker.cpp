@@ -15,6 +15,7 @@
 #include "parallel/comm/mpi_session.h"
 #include "runtime/actor/threaded_node.h"
 #include "runtime/actor/waiting.h"
+#include "runtime/base/cores.h"
 #include "runtime/base/signals.h"
 #include "runtime/net/tcp.h"
 
@@ -64,6 +65,7 @@ Status worker_command() {
 
   const auto session = TROUPE_TRY(parallel::MpiSession::open());
   const std::shared_ptr<parallel::Communicator> ranks = session->world();
+  keep_to_own_cores(session->rank(), session->size(), threads);
   const std::string name = fmt::format("trainer-{}", session->rank());
   const net::LocalNode local(TROUPE_TRY(net::LocalNode::here(name, generation)), net::program_build(), token);
   const net::Peer& self = local.self();
@@ -79,8 +81,8 @@ Status worker_command() {
   options.on_link = [&leaving](const net::Peer&, const actor::Cause& lost) {
     if (lost && !leaving) std::_Exit(1);
   };
-  actor::ThreadedNode node(std::move(options));
-  net::Transport& tcp = node.add(std::make_unique<net::TcpTransport>(node.loop(), local));
+  actor::ThreadedNode node(std::move(options), 1, {.spin = std::chrono::nanoseconds(0)});  // the core is the rank's
+  net::Transport& tcp = node.add(std::make_unique<net::TcpTransport>(node.loop(), local, train::kRankLinks));
   const net::Peer peer = TROUPE_TRY(node->connect_blocking(tcp, head_address, kPatience));
   const auto head = TROUPE_TRY(node->lookup_blocking<train::HeadActor>(peer.node, train::kHeadName, kPatience));
   const auto agent =

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "runtime/base/check.h"
+#include "runtime/base/cores.h"
 #include "runtime/base/thread_name.h"
 
 namespace troupe {
@@ -29,13 +30,6 @@ inline void pause() {
 #elif defined(__aarch64__)
   asm volatile("yield");
 #endif
-}
-
-// Cores that this process may run on.
-int usable_cores() {
-  cpu_set_t cores;
-  if (sched_getaffinity(0, sizeof(cores), &cores) == 0) return CPU_COUNT(&cores);
-  return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
 }
 
 // Waits until `ready` holds or it is time to sleep.

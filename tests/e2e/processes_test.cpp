@@ -18,7 +18,7 @@ using testing::HasSubstr;
 
 class Processes : public ProcessRuns {
  protected:
-  const std::vector<std::string> longer_{"train.steps=200", "checkpoint.every=10", "checkpoint.keep=0"};
+  const std::vector<std::string> longer_{"train.steps=200", "checkpoint.every=20", "checkpoint.keep=0"};
   const std::vector<std::string> endless_{"train.steps=1000000"};
 };
 
