@@ -1,6 +1,7 @@
 // troupe bench collectives: the all-reduce of f32 sums between ranks of this machine, as threads and as processes,
 // beside MPI's own in the same processes. MPI is run under several of its settings, each in a run of mpirun of its
-// own, and its best at each size is what counts.
+// own, and its best at each size is what counts. Our sends and receives between processes are MPI's messages: they are
+// measured as the default has it (one copy, by the kernel) and with two copies.
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -27,6 +28,8 @@ using parallel::Communicator;
 
 constexpr int64_t kSizes[] = {1 << 10, 32 << 10, 1 << 20, 16 << 20, 64 << 20};  // bytes
 constexpr int kWorkerMinutes = 2;
+constexpr const char* kOneCopy = "default";
+constexpr const char* kTwoCopies = "two copies";
 
 // Open MPI's settings for large all-reduces between processes of one host.
 struct Setting {
@@ -39,8 +42,8 @@ std::vector<Setting> settings() {
   const auto algorithm = [](const char* number) {
     return std::pair<std::string, std::string>{"OMPI_MCA_coll_tuned_allreduce_algorithm", number};
   };
-  return {{"default", {}},
-          {"two copies", {two_copies}},
+  return {{kOneCopy, {}},
+          {kTwoCopies, {two_copies}},
           {"two copies, recursive doubling", {two_copies, chosen, algorithm("3")}},
           {"two copies, ring", {two_copies, chosen, algorithm("4")}},
           {"two copies, segmented ring", {two_copies, chosen, algorithm("5")}},
@@ -75,6 +78,16 @@ Medians measure_ours(Communicator& comm) {
   return measure(comm, [&](int64_t bytes) { comm.all_reduce(x.slice(0, bytes / 4)).wait(); });
 }
 
+// From rank 0 to rank 1; the others only meet them.
+Medians measure_send(Communicator& comm) {
+  const auto device = kernels::make_cpu_device(1);
+  const Tensor x = Tensor::zeros(*device, DType::f32, {kSizes[std::size(kSizes) - 1] / 4});
+  return measure(comm, [&](int64_t bytes) {
+    if (comm.rank() == 0) comm.send(x.slice(0, bytes / 4), 1).wait();
+    if (comm.rank() == 1) comm.receive(x.slice(0, bytes / 4), 0).wait();
+  });
+}
+
 Medians measure_threads(int ranks) {
   auto ends = parallel::make_thread_communicators(ranks);
   Medians of_rank_0;
@@ -89,7 +102,8 @@ Medians measure_threads(int ranks) {
   return of_rank_0;
 }
 
-// One rank of a run under mpirun: leaves rank 0's figures in `file`, a line for each size: bytes, ours, MPI's.
+// One rank of a run under mpirun: leaves rank 1's figures in `file`, a line for each size: bytes, ours, MPI's, and a
+// send of ours.
 Status run_worker(const std::string& file) {
   auto session = TROUPE_TRY(parallel::MpiSession::open());
   std::string text;
@@ -102,9 +116,11 @@ Status run_worker(const std::string& file) {
       const Status status = session->mpi_all_reduce(std::span(in).first(count), std::span(out).first(count));
       TROUPE_CHECK(status.ok(), "{}", status.ok() ? "" : status.error().message());
     });
-    for (const auto& [bytes, seconds] : ours) text += fmt::format("{} {} {}\n", bytes, seconds, theirs.at(bytes));
+    const Medians sent = measure_send(*comm);  // rank 1 is done when the bytes are there
+    for (const auto& [bytes, seconds] : ours)
+      text += fmt::format("{} {} {} {}\n", bytes, seconds, theirs.at(bytes), sent.at(bytes));
   }
-  if (session->rank() != 0) return {};
+  if (session->rank() != 1) return {};
   PosixFileSystem files;
   return write_file_atomically(files, file, text);
 }
@@ -113,6 +129,7 @@ struct Figure {
   double threads = 0, processes = 0;  // seconds
   double mpi = 0;
   std::string mpi_setting;
+  double send_one_copy = 0, send_two_copies = 0;
 };
 
 Status run_processes(int ranks, std::map<int64_t, Figure>& figures) {
@@ -145,10 +162,12 @@ Status run_processes(int ranks, std::map<int64_t, Figure>& figures) {
     for (size_t i = 0; i < std::size(kSizes); ++i) {
       char* rest = nullptr;
       Figure& figure = figures[std::strtoll(at, &rest, 10)];
-      const double ours = std::strtod(rest, &rest), theirs = std::strtod(rest, &rest);
+      const double ours = std::strtod(rest, &rest), theirs = std::strtod(rest, &rest), sent = std::strtod(rest, &rest);
       at = rest;
       // Ours does not depend on MPI's settings: the median of its runs would do; the first, which MPI has no say in.
       if (figure.processes == 0) figure.processes = ours;
+      if (setting.name == kOneCopy) figure.send_one_copy = sent;
+      if (setting.name == kTwoCopies) figure.send_two_copies = sent;
       if (figure.mpi == 0 || theirs < figure.mpi) {
         figure.mpi = theirs;
         figure.mpi_setting = setting.name;
@@ -170,8 +189,8 @@ Status bench_collectives(int ranks, bool json) {
   if (!json) {
     fmt::print("all_reduce of f32 sums, {} ranks; GB/s: bytes of the tensor by the median time\n", ranks);
     if (!processes.ok()) fmt::print("threads only: {}\n", processes.error().message());
-    fmt::print("{:>10}{:>10}{:>11}{:>10}{:>9}  {}\n", "bytes", "threads", "processes", "Open MPI", "ratio",
-               "its setting");
+    fmt::print("{:>10}{:>10}{:>11}{:>10}{:>9}{:>14}{:>10}  {}\n", "bytes", "threads", "processes", "Open MPI", "ratio",
+               "send, 1 copy", "2 copies", "Open MPI's setting");
   }
   for (const auto& [bytes, f] : figures) {
     const auto rate = [&](double seconds) { return seconds > 0 ? static_cast<double>(bytes) / seconds : 0; };
@@ -185,10 +204,13 @@ Status bench_collectives(int ranks, bool json) {
           .field("mpi_setting", f.mpi_setting)
           .field("processes_over_mpi", ratio)
           .field("threads_over_mpi", f.threads > 0 ? f.mpi / f.threads : 0)
+          .field("send_one_copy_seconds", f.send_one_copy)
+          .field("send_two_copies_seconds", f.send_two_copies)
           .end_object();
     } else {
-      fmt::print("{:>10}{:>10.2f}{:>11.2f}{:>10.2f}{:>8.2f}x  {}\n", bytes, rate(f.threads) / 1e9,
-                 rate(f.processes) / 1e9, rate(f.mpi) / 1e9, ratio, f.mpi_setting);
+      fmt::print("{:>10}{:>10.2f}{:>11.2f}{:>10.2f}{:>8.2f}x{:>14.2f}{:>10.2f}  {}\n", bytes, rate(f.threads) / 1e9,
+                 rate(f.processes) / 1e9, rate(f.mpi) / 1e9, ratio, rate(f.send_one_copy) / 1e9,
+                 rate(f.send_two_copies) / 1e9, f.mpi_setting);
     }
   }
   out.end_array().end_object();

@@ -21,6 +21,8 @@ struct MessageGroup {
   int context;               // the group's own number; contexts of groups that share two ranks differ
   uint64_t operations = 0;   // collectives made
 
+  // How many contexts fit into the tags of an MPI.
+  static int contexts(int tag_limit) { return static_cast<int>((int64_t{tag_limit} + 1) >> 16); }
   int size() const { return static_cast<int>(members.size()); }
   int collective_tag() const { return (context << 16) | 0x8000; }
   int tag(int of_caller) const { return (context << 16) | of_caller; }

@@ -43,13 +43,14 @@ struct MpiSession::State {
   int rank = 0, size = 1, tag_limit = 0;
   std::shared_ptr<ProcessEngine> engine;
   std::unique_ptr<Communicator> lobby;  // all ranks, by messages: where worlds are agreed on
-  bool aborted = false, finalized = false;
+  bool finalize_after_aborts = false;
 };
 
 MpiSession::MpiSession(std::unique_ptr<State> state) : state_(std::move(state)) {}
 
 Result<std::unique_ptr<MpiSession>> MpiSession::open(MpiOptions options) {
   auto state = std::make_unique<State>();
+  state->finalize_after_aborts = options.finalize_after_aborts;
   state->calls = TROUPE_TRY(load(options.library));
   const MpiCalls& calls = *state->calls;
   if (const char* error = calls.init(&state->rank, &state->size, &state->tag_limit)) {
@@ -74,7 +75,9 @@ Result<std::unique_ptr<MpiSession>> MpiSession::open(MpiOptions options) {
     for (const ProcessInfo& other : processes) before += other.host == card.host;
     processes.push_back({card.host, before, card.process_id, card.node});
   }
-  state->engine = std::make_shared<ProcessEngine>(calls, state->rank, std::move(processes));
+  if (MessageGroup::contexts(state->tag_limit) < 4)  // the lobby and a world
+    return environment_error("the tags of this MPI end at {}: too few", state->tag_limit);
+  state->engine = std::make_shared<ProcessEngine>(calls, state->rank, std::move(processes), state->tag_limit);
   auto area = TROUPE_TRY(SharedSegment::create(ProcessFamily::bytes_for(1)));
   std::vector<int> all(static_cast<size_t>(state->size));
   std::iota(all.begin(), all.end(), 0);
@@ -87,14 +90,9 @@ Result<std::unique_ptr<MpiSession>> MpiSession::open(MpiOptions options) {
 }
 
 MpiSession::~MpiSession() {
-  if (!state_->finalized && !aborted()) finalize_anyway();
-}
-
-void MpiSession::finalize_anyway() {
-  state_->aborted = aborted();
+  if (aborted() && !state_->finalize_after_aborts) return;
   state_->lobby = nullptr;
   state_->engine = nullptr;
-  state_->finalized = true;
   state_->calls->finalize();
 }
 
@@ -107,7 +105,7 @@ Status MpiSession::mpi_all_reduce(std::span<const float> in, std::span<float> ou
 
 int MpiSession::rank() const { return state_->rank; }
 int MpiSession::size() const { return state_->size; }
-bool MpiSession::aborted() const { return state_->engine ? state_->engine->any_aborted() : state_->aborted; }
+bool MpiSession::aborted() const { return state_->engine->any_aborted(); }
 
 std::unique_ptr<Communicator> MpiSession::world(std::string name, CommunicatorOptions options) {
   ProcessEngine& engine = *state_->engine;

@@ -17,8 +17,10 @@ namespace troupe::parallel {
 struct MpiOptions {
   // libtroupe_mpi.so; empty: beside the program, then where the system looks for libraries.
   std::string library;
-  // Treats every rank as alone on its host: nothing goes through shared memory. For tests.
+  // For tests. Treats every rank as alone on its host: nothing goes through shared memory.
   bool one_host_per_rank = false;
+  // For tests of aborts, which all ranks outlive: MPI is ended although groups were aborted.
+  bool finalize_after_aborts = false;
 };
 
 class MpiSession {
@@ -40,8 +42,6 @@ class MpiSession {
   std::unique_ptr<Communicator> world(std::string name = "world", CommunicatorOptions = {});
   // MPI's own all-reduce of f32 sums, blocking: for measuring ours beside it. REQUIRES: nothing of ours is under way.
   Status mpi_all_reduce(std::span<const float> in, std::span<float> out);
-  // Ends MPI although a group was aborted. REQUIRES: all ranks are alive and do so.
-  void finalize_anyway();
 
  private:
   struct State;

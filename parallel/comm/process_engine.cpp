@@ -35,8 +35,8 @@ struct ProcessEngine::Notice {
   char reason[1024] = {};
 };
 
-ProcessEngine::ProcessEngine(const MpiCalls& calls, int rank, std::vector<ProcessInfo> processes)
-    : calls_(calls), rank_(rank), processes_(std::move(processes)) {
+ProcessEngine::ProcessEngine(const MpiCalls& calls, int rank, std::vector<ProcessInfo> processes, int tag_limit)
+    : calls_(calls), rank_(rank), processes_(std::move(processes)), context_limit_(MessageGroup::contexts(tag_limit)) {
   const int host = processes_[static_cast<size_t>(rank)].host;
   const auto here = std::ranges::count_if(processes_, [&](const ProcessInfo& info) {
     return info.host == host || info.node == processes_[static_cast<size_t>(rank)].node;
@@ -67,6 +67,11 @@ ProcessEngine::~ProcessEngine() {
 
 int ProcessEngine::take_contexts(int at_least, int count) {
   const int first = std::max(at_least, next_context_);
+  if (first > context_limit_ - count) {
+    throw CommunicationError(
+        fmt::format("a group too many: this MPI's tags tell {} groups of one run apart, and no number is used twice",
+                    context_limit_));
+  }
   next_context_ = first + count;
   return first;
 }

@@ -49,7 +49,8 @@ class ProcessGroup {
 
 class ProcessEngine {
  public:
-  ProcessEngine(const MpiCalls& calls, int rank, std::vector<ProcessInfo> processes);
+  // tag_limit: the greatest tag of this MPI.
+  ProcessEngine(const MpiCalls& calls, int rank, std::vector<ProcessInfo> processes, int tag_limit);
   ~ProcessEngine();
 
   // Throws CommunicationError if the group is aborted.
@@ -70,7 +71,8 @@ class ProcessEngine {
   int rank() const { return rank_; }
   const std::vector<ProcessInfo>& processes() const { return processes_; }
   std::mutex& mutex() { return mutex_; }
-  int take_contexts(int at_least, int count);  // the first of `count` numbers, ≥ at_least, never given before
+  // The first of `count` numbers, ≥ at_least, never given before. Throws CommunicationError: they are used up.
+  int take_contexts(int at_least, int count);
   int next_context() const { return next_context_; }
   bool any_aborted() const { return any_aborted_; }
 
@@ -97,6 +99,7 @@ class ProcessEngine {
   const MpiCalls& calls_;
   const int rank_;
   const std::vector<ProcessInfo> processes_;
+  const int context_limit_;
   bool crowded_ = false;  // more processes than cores here: whoever waits gives way
 
   std::mutex mutex_;

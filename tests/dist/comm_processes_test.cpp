@@ -104,6 +104,7 @@ INSTANTIATE_TEST_SUITE_P(Processes, Failures, testing::Values(the_world),
 int main(int argc, char** argv) {
   using namespace troupe::parallel;
   MpiOptions options;
+  options.finalize_after_aborts = true;
   for (int i = 1; i < argc; ++i) options.one_host_per_rank |= std::string_view(argv[i]) == "--one-host-per-rank";
   auto session = MpiSession::open(options);
   if (!session.ok()) {
@@ -120,6 +121,5 @@ int main(int argc, char** argv) {
   }
   const int failed = RUN_ALL_TESTS();
   the_world = nullptr;
-  mpi.finalize_anyway();
   return failed;
 }
