@@ -22,7 +22,7 @@ build=(
   zlib1g-dev libzstd-dev libpcre2-dev libsentencepiece-dev                        # data and tokenizers
 )
 tests=(libgtest-dev libgmock-dev libbenchmark-dev libclang-rt-19-dev clang-format-19 python3)
-peers=(python3-torch python3-numpy python3-sentencepiece libdnnl-dev libopenblas-dev)
+peers=(python3-torch python3-numpy python3-sentencepiece libdnnl-dev libopenblas-dev libcaf-dev ucx-utils)
 
 wanted=("${build[@]}")
 list=no

@@ -1,48 +1,44 @@
 #include <CLI/CLI.hpp>
-#include <cstdio>
 
 #include "launcher/commands/bench.h"
 #include "launcher/commands/measure_actors.h"
+#include "launcher/commands/measure_links.h"
 #include "runtime/base/json.h"
 
 namespace troupe::launcher {
 namespace {
 
-Status bench_actors(const ActorMeasureOptions& measure, bool json) {
+struct Options {
+  int repetitions = 7;
+  double scale = 1;
+  bool json = false;
+};
+
+Status bench_actors(const Options& options) {
+  Figures figures(options.repetitions, !options.json);
+  TROUPE_TRY(measure_local_actors(options.scale, figures));
+  TROUPE_TRY(measure_links(options.scale, {"bench", "peer"}, figures));
+  if (!options.json) return {};
   JsonWriter out;
-  out.begin_object().key("figures").begin_array();
-  if (!json) fmt::print("{:<48}{:>14}{:>14}{:>12}  {}\n", "", "median", "best", "goal", "unit");
-  for (const ActorFigure& f : measure_local_actors(measure)) {
-    if (json) {
-      out.begin_object().field("name", f.name).field("unit", f.unit).field("median", f.median).field("best", f.best);
-      if (f.goal > 0) out.field("goal", f.goal);
-      out.field("repetitions", f.repetitions).end_object();
-      continue;
-    }
-    fmt::print("{:<48}{:>14.4g}{:>14.4g}{:>12}  {}\n", f.name, f.median, f.best,
-               f.goal > 0 ? fmt::format("{:g}", f.goal) : "", f.unit);
-    std::fflush(stdout);
-  }
-  out.end_array().end_object();
-  if (json) fmt::print("{}\n", out.text());
+  out.begin_object();
+  figures.write(out);
+  fmt::print("{}\n", out.end_object().text());
   return {};
 }
 
 }  // namespace
 
 void add_bench_actors_command(CLI::App& bench, Action& action) {
-  struct Options {
-    ActorMeasureOptions measure;
-    bool json = false;
-  };
-  CLI::App* command = bench.add_subcommand("actors", "Messages between actors: one thread, two threads, many ranks");
+  CLI::App* command =
+      bench.add_subcommand("actors", "Messages between actors: one thread, two threads, many ranks, two processes");
   auto options = std::make_shared<Options>();
-  command->add_option("--repetitions", options->measure.repetitions, "repetitions of each figure")
-      ->check(CLI::Range(1, 1000));
-  command->add_option("--scale", options->measure.scale, "number of messages, relative to the usual one")
+  command->add_option("--repetitions", options->repetitions, "repetitions of each figure")->check(CLI::Range(1, 1000));
+  command->add_option("--scale", options->scale, "number of messages, relative to the usual one")
       ->check(CLI::Range(0.001, 1000.0));
   command->add_flag("--json", options->json, "print JSON");
-  command->callback([&action, options] { action = [o = *options] { return bench_actors(o.measure, o.json); }; });
+  command->callback([&action, options] { action = [o = *options] { return bench_actors(o); }; });
+  // The second process of bench actors; not for people.
+  bench.add_subcommand("peer", "")->group("")->callback([&action] { action = serve_link_peer; });
 }
 
 }  // namespace troupe::launcher

@@ -1,28 +1,17 @@
-// Measures what messages between actors cost: on one thread and between threads.
+// Measures what messages between actors of this process cost, on one thread and between threads.
 #pragma once
 #include <cstdint>
-#include <string>
-#include <vector>
 
-#include "runtime/base/result.h"
+#include "launcher/commands/figures.h"
 
 namespace troupe::launcher {
 
-struct ActorFigure {
-  std::string name;   // "same-thread message"
-  std::string unit;   // "ns", "us", "ms", "bytes", "messages/s", "GB/s"
-  double median = 0;  // of the repetitions
-  double best = 0;
-  double goal = 0;  // at most this (rates: at least); 0: none
-  int repetitions = 0;
-};
+// Two actors throw a ball to and fro. Seconds a message. All of these block.
+double ping_pong(int64_t throws, int loops);
+// Four actors tell a fifth. Messages a second.
+double fan_in(int64_t messages_of_each, int loops);
 
-struct ActorMeasureOptions {
-  double scale = 1;  // of the number of messages
-  int repetitions = 7;
-};
-
-// Within this process, on one and two threads. Blocks.
-std::vector<ActorFigure> measure_local_actors(const ActorMeasureOptions& options);
+// These and the rest, into `figures`. `scale`: of the number of messages.
+Status measure_local_actors(double scale, Figures& figures);
 
 }  // namespace troupe::launcher
