@@ -9,8 +9,10 @@
 
 namespace troupe::actor {
 
-// Ends of a handler, told to the cell that runs it (cell.h).
-void handler_finished(Cell& cell, Message& message);
+// Ends of a handler, told to the cell that runs it (cell.h): with a reply for who asked; without, when its message has
+// gone; by throwing.
+void handler_answered(Cell& cell, Message& message);
+void handler_ended(Cell& cell);
 void handler_failed(Cell& cell, Message& message, const std::exception_ptr& exception);
 
 template <auto M>
@@ -30,12 +32,7 @@ class Call final : public Replying<typename Traits<M>::Answer> {
       return std::apply([&](auto&... a) -> decltype(auto) { return (self.*M)(std::move(a)...); }, arguments_);
     };
     if constexpr (Traits<M>::is_task) {
-      try {
-        task_ = call();  // a coroutine runs nothing yet
-        TROUPE_CHECK(task_, "the handler returned no task");
-      } catch (...) {
-        return handler_failed(cell, *this, std::current_exception());
-      }
+      task_ = call();  // runs nothing yet
       task_.start(this->scope, *this);
     } else {
       try {
@@ -48,7 +45,7 @@ class Call final : public Replying<typename Traits<M>::Answer> {
       } catch (...) {
         return handler_failed(cell, *this, std::current_exception());
       }
-      handler_finished(cell, *this);
+      finish(cell);
     }
   }
   void completed() noexcept override {
@@ -62,13 +59,18 @@ class Call final : public Replying<typename Traits<M>::Answer> {
       }
       task_ = {};
     }
-    handler_finished(cell, *this);
+    finish(cell);
   }
   void abandon() override {
     if constexpr (Traits<M>::is_task) task_ = {};
   }
 
  private:
+  void finish(Cell& cell) {
+    if (this->asker != nullptr) return handler_answered(cell, *this);
+    delete this;
+    handler_ended(cell);
+  }
   net::Body encode_call() const override { return encode_arguments(arguments_); }
   struct NoTask {};
   using TaskType = std::conditional_t<Traits<M>::is_task, typename Traits<M>::Return, NoTask>;

@@ -10,6 +10,8 @@ namespace {
 
 // Messages that one actor may handle before others of its loop have their turn.
 constexpr int kTurn = 64;
+// One handler in so many is timed, and each of the first.
+constexpr uint64_t kSampled = 64;
 
 // Says to a tell that its message has found room.
 class RoomNotice final : public Replying<void> {
@@ -36,8 +38,6 @@ std::unique_ptr<Message> remove_if(JobQueue& queue, F matches) {
   return found;
 }
 
-const std::type_info& type_of(const Actor& actor) { return typeid(actor); }
-
 }  // namespace
 
 void notice_room(Message& message, Result<void> result) {
@@ -58,22 +58,18 @@ void Message::run() noexcept {
   }
 }
 
-void handler_finished(Cell& cell, Message& message) { cell.finished(message); }
+void handler_answered(Cell& cell, Message& message) { cell.answered(message); }
+void handler_ended(Cell& cell) { cell.ended(); }
 void handler_failed(Cell& cell, Message& message, const std::exception_ptr& exception) {
-  cell.failed(message.method(), exception);
+  cell.failed(message, exception);
 }
 
-Cell::Cell(Handle<Executor> executor, ActorId id, std::string name, const SpawnOptions& options, Cell* parent,
-           std::unique_ptr<Actor> actor, ProtocolTable protocol)
+Cell::Cell(Handle<Executor> executor, ActorId id, std::string name, const SpawnOptions& options, Cell* parent)
     : Endpoint(id, std::move(name)),
       executor_(std::move(executor)),
-      actor_(std::move(actor)),
-      protocol_(protocol),
-      type_(type_of(*actor_)),
       parent_(parent),
       capacity_(static_cast<uint32_t>(std::max(options.mailbox, 1))),
       reentrant_(options.reentrant) {
-  actor_->cell_ = this;
   if (options.supervision.strategy != Strategy::escalate) supervise(options.supervision);
 }
 
@@ -183,12 +179,11 @@ void Cell::run() noexcept {
   if (state_.load(std::memory_order_relaxed) == State::starting) {
     if (!running_.empty()) return;  // on_start waits for something
     static constexpr MethodInfo kOnStart{"on_start", kLocalMethod};
-    started_ = true;
-    run_hook(&Actor::on_start, kOnStart);
+    run_hook(actor_->on_start(), kOnStart);
   }
   in_run_ = true;
   int turn = kTurn;
-  while (turn-- > 0) {
+  while (queued_ > 0 && turn-- > 0) {
     Message* message = next();
     if (message == nullptr) break;
     handle(*message);
@@ -208,26 +203,28 @@ void Cell::orphan() {
   intrusive_ptr_add_ref(static_cast<Endpoint*>(this));
 }
 
-// The time of few handlers stands for that of all: a clock costs more than a small handler.
 void Cell::handle(Message& message) {
   message.scope.cell = this;
   message.scope.method = message.method().name;
   running_.push_back(message);
-  const uint64_t count = handled_++;
   executor_->running_actor.store(id_, std::memory_order_relaxed);
   executor_->running_method.store(&message.method(), std::memory_order_relaxed);
-  const bool every = count < 64;
-  if (executor_->trace != nullptr) [[unlikely]] {
-    if (message.scope.trace == 0) message.scope.trace = node() << 40 ^ id_ << 20 ^ count;
-    traced(message.scope, [&] { message.begin(*actor_, *this); });
-  } else if (every || count % 16 == 0) {
-    const Time begun = executor_->now();
-    message.begin(*actor_, *this);
-    busy_ += (every ? 1 : 16) * (executor_->now() - begun);
-  } else {
-    message.begin(*actor_, *this);
-  }
+  const uint64_t count = handled_++;
+  if (executor_->trace != nullptr || count < kSampled || count % kSampled == 0) [[unlikely]]
+    handle_timed(message, count);
+  else message.begin(*actor_, *this);
   executor_->running_method.store(nullptr, std::memory_order_relaxed);
+}
+
+// The time of few handlers stands for that of all: a clock costs more than a small handler.
+void Cell::handle_timed(Message& message, uint64_t count) {
+  if (executor_->trace != nullptr) {
+    if (message.scope.trace == 0) message.scope.trace = node() << 40 ^ id_ << 20 ^ count;
+    return traced(message.scope, [&] { message.begin(*actor_, *this); });
+  }
+  const Time begun = executor_->now();
+  message.begin(*actor_, *this);
+  busy_ += (count < kSampled ? 1 : kSampled) * (executor_->now() - begun);
 }
 
 // The scope may be gone when `piece` returns.
@@ -252,10 +249,13 @@ void Cell::resume(Scope& scope, std::coroutine_handle<> coroutine) {
   executor_->running_method.store(nullptr, std::memory_order_relaxed);
 }
 
-void Cell::finished(Message& message) {
+void Cell::answered(Message& message) {
   message.unlink();
-  if (message.asker != nullptr) message.asker->answer(std::unique_ptr<Message>(&message));
-  else delete &message;
+  message.asker->answer(std::unique_ptr<Message>(&message));
+  ended();
+}
+
+void Cell::ended() {
   if (state() == State::stopping) {
     if (running_.empty()) continue_stop();
   } else if (queued_ > 0) {
@@ -263,7 +263,7 @@ void Cell::finished(Message& message) {
   }
 }
 
-void Cell::failed(const MethodInfo& method, const std::exception_ptr& exception) {
+void Cell::failed(Message& message, const std::exception_ptr& exception) {
   std::string what = "an exception of unknown type";
   try {
     std::rethrow_exception(exception);
@@ -271,7 +271,7 @@ void Cell::failed(const MethodInfo& method, const std::exception_ptr& exception)
     what = e.what();
   } catch (...) {
   }
-  fail(exit(Exit::Kind::failed, fmt::format("in {}: {}", method.name, what)));
+  fail(exit(Exit::Kind::failed, fmt::format("in {}: {}", message.method().name, what)));
 }
 
 void Cell::refuse(std::unique_ptr<Message> message) {
@@ -302,10 +302,7 @@ void Cell::forget_here(const Asker& asker, uint64_t ask) {
     executor_->loop().post([self = Handle<Cell>(this)] { self->cancel_running(); });
     return;
   }
-  if (const auto message = remove_if(waiting_, matches)) {
-    if (message->sender != nullptr) notice_room(*message, ::troupe::failed("nobody waits for it any more"));
-    return;
-  }
+  if (remove_if(waiting_, matches) != nullptr) return;
   for (JobQueue* queue : {&priority_, &normal_}) {
     if (const auto message = remove_if(*queue, matches)) {
       --queued_;

@@ -17,8 +17,8 @@ class Actor;
 
 class Message : public Job, public net::Payload, public Completion, public intrusive::list_base_hook<AutoUnlink> {
  public:
-  // Runs the handler, at least to where it first waits. Ends in Cell::finished() or Cell::failed(), perhaps before
-  // it returns; then the message may be gone.
+  // Runs the handler, at least to where it first waits. Ends in the cell's answered(), ended() or failed(), perhaps
+  // before it returns; then the message may be gone.
   virtual void begin(Actor& actor, Cell& cell) = 0;
   const MethodInfo& method() const { return method_; }
   // Makes this the reply.
@@ -86,7 +86,7 @@ Result<R> take_reply(Message& answered) {
   if (parcel == nullptr) return std::move(*static_cast<Replying<R>&>(answered).reply);
   if (parcel->header.kind == wire::FrameKind::error) return decode_error(parcel->body);
   if constexpr (std::is_void_v<R>) return {};
-  else if constexpr (CanTravel<R>) return decode_value<R>(parcel->body);
+  else if constexpr (CanTravel<R>) return Wire<R>::decode(parcel->body);
   else return failed("the answer is of a type that cannot travel between nodes");
 }
 

@@ -10,6 +10,7 @@
 #include <optional>
 #include <utility>
 
+#include "runtime/actor/block_pool.h"
 #include "runtime/base/check.h"
 #include "runtime/base/result.h"
 
@@ -25,10 +26,6 @@ class Completion {
  protected:
   ~Completion() = default;
 };
-
-// Memory for coroutines and messages: recycled by each thread, a bounded number of blocks for each size.
-void* allocate_block(size_t size);
-void free_block(void* block, size_t size) noexcept;
 
 // What every task's coroutine has, whatever it returns.
 class PromiseBase {

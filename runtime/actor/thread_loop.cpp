@@ -15,6 +15,8 @@ using std::chrono::nanoseconds;
 // A loop with work looks at devices, sockets and timers this often.
 constexpr nanoseconds kPollEvery = std::chrono::microseconds(50);
 constexpr int kMostPatience = 256;
+// Jobs that may run, together with those that they post, before other threads' are taken in.
+constexpr int kRound = 64;
 
 void relax() {
 #if defined(__x86_64__)
@@ -61,7 +63,7 @@ void ThreadLoop::run() {
   while (true) {
     const bool stopping = stopped_.load();
     ready_.append(inbox_.take());
-    const bool worked = run_ready();
+    const bool worked = run_ready(stopping ? 0 : kRound);
     if (stopping) break;
     if (worked || poll_devices() || spin()) continue;
     sleep();
@@ -70,21 +72,25 @@ void ThreadLoop::run() {
   thread_ = std::thread::id();
 }
 
-// Runs what is ready, but not what that posts. False where there was nothing.
-bool ThreadLoop::run_ready() {
+// Runs what is ready and, as long as that makes less than `round` jobs, what it posts. False where there was nothing.
+bool ThreadLoop::run_ready(int round) {
   if (ready_.empty()) return false;
   JobQueue batch = ready_.take();
   while (!batch.empty()) {
     batch.pop().run();
-    // A look at the clock costs as much as a small job: the smaller the jobs, the more go between two looks.
-    if (--countdown_ > 0) continue;
-    const nanoseconds now = clock_.now();
-    const bool late = now - polled_at_ >= kPollEvery;
-    patience_ = late ? std::max(patience_ / 2, 1) : std::min(patience_ * 2, kMostPatience);
-    countdown_ = patience_;
-    if (late) poll_devices();
+    if (--countdown_ <= 0) look();
+    if (--round > 0 && batch.empty() && !stopped_.load(std::memory_order_relaxed)) batch = ready_.take();
   }
   return true;
+}
+
+// A look at the clock costs as much as a small job: the smaller the jobs, the more go between two looks.
+void ThreadLoop::look() {
+  const nanoseconds now = clock_.now();
+  const bool late = now - polled_at_ >= kPollEvery;
+  patience_ = late ? std::max(patience_ / 2, 1) : std::min(patience_ * 2, kMostPatience);
+  countdown_ = patience_;
+  if (late) poll_devices();
 }
 
 bool ThreadLoop::poll_devices() {

@@ -64,7 +64,8 @@ class ThreadLoop final : public EventLoop {
 
  private:
   class TimerEntry;
-  bool run_ready();
+  bool run_ready(int round);
+  void look();
   bool poll_devices();
   bool spin();
   void sleep();

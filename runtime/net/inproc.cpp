@@ -44,7 +44,7 @@ class InprocLink final : public EarlyLink {
 
   void shut() noexcept override { leave(); }
 
-  Status encode(Parcel&) override { return {}; }  // objects stay objects
+  void prepare(Parcel&) override {}  // objects stay objects
 
  private:
   struct Delivery final : actor::Job {

@@ -131,10 +131,9 @@ void FrameParser::filled(size_t bytes) {
   end_ += bytes;
 }
 
-Status FrameParser::begin_buffer() {
+void FrameParser::begin_buffer() {
   const size_t length = lengths_[frame_.body.buffers.size()];
-  frame_.body.buffers.push_back(TROUPE_TRY(pool_.allocate(length, &writing_)));
-  return {};
+  frame_.body.buffers.push_back(pool_.allocate(length, &writing_));
 }
 
 Result<std::optional<Frame>> FrameParser::next() {
@@ -173,8 +172,7 @@ Result<std::optional<Frame>> FrameParser::next() {
         begin_ += taken;
         if (words.size() < head_.words_bytes) return std::optional<Frame>();
         state_ = State::buffers;
-        if (lengths_.empty()) break;
-        if (Status begun = begin_buffer(); !begun.ok()) return broken(std::move(begun).error());
+        if (!lengths_.empty()) begin_buffer();
         break;
       }
       case State::buffers: {
@@ -184,7 +182,7 @@ Result<std::optional<Frame>> FrameParser::next() {
         begin_ += taken;
         if (!writing_.empty()) return std::optional<Frame>();
         if (frame_.body.buffers.size() < lengths_.size()) {
-          if (Status begun = begin_buffer(); !begun.ok()) return broken(std::move(begun).error());
+          begin_buffer();
           break;
         }
         state_ = State::head;

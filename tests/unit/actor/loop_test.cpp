@@ -327,6 +327,28 @@ TEST(ThreadLoop, RunsWhatWasPostedBeforeStopAndDropsTheRest) {
   EXPECT_EQ(order, (std::vector<int>{1, -2}));
 }
 
+TEST(ThreadLoop, JobsOfOtherThreadsRunThoughJobsPostEachOtherForEver) {
+  LoopThread thread;
+  std::promise<int> ran;
+  bool over = false;
+  int rounds = 0;
+  std::function<void()> again = [&] {
+    if (!over) return thread.loop().post(again);
+    ran.set_value(rounds);
+  };
+  thread.loop().post(again);
+  for (int i = 1; i <= 3; ++i) {
+    std::promise<void> came;
+    thread.loop().post([&] {
+      ++rounds;
+      over = i == 3;
+      came.set_value();
+    });
+    get(came.get_future());
+  }
+  EXPECT_EQ(get(ran.get_future()), 3);
+}
+
 TEST(ThreadLoop, StopsThoughJobsPostEachOtherForEver) {
   std::function<void()> again;
   LoopThread thread;
