@@ -32,7 +32,12 @@ class Call final : public Replying<typename Traits<M>::Answer> {
       return std::apply([&](auto&... a) -> decltype(auto) { return (self.*M)(std::move(a)...); }, arguments_);
     };
     if constexpr (Traits<M>::is_task) {
-      task_ = call();  // runs nothing yet
+      try {
+        task_ = call();  // a coroutine runs nothing yet
+        TROUPE_CHECK(task_, "the handler returned no task");
+      } catch (...) {
+        return handler_failed(cell, *this, std::current_exception());
+      }
       task_.start(this->scope, *this);
     } else {
       try {

@@ -38,6 +38,8 @@ std::unique_ptr<Message> remove_if(JobQueue& queue, F matches) {
   return found;
 }
 
+const std::type_info& type_of(const Actor& actor) { return typeid(actor); }
+
 }  // namespace
 
 void notice_room(Message& message, Result<void> result) {
@@ -61,15 +63,20 @@ void Message::run() noexcept {
 void handler_answered(Cell& cell, Message& message) { cell.answered(message); }
 void handler_ended(Cell& cell) { cell.ended(); }
 void handler_failed(Cell& cell, Message& message, const std::exception_ptr& exception) {
-  cell.failed(message, exception);
+  cell.failed(message.method(), exception);
 }
 
-Cell::Cell(Handle<Executor> executor, ActorId id, std::string name, const SpawnOptions& options, Cell* parent)
+Cell::Cell(Handle<Executor> executor, ActorId id, std::string name, const SpawnOptions& options, Cell* parent,
+           std::unique_ptr<Actor> actor, ProtocolTable protocol)
     : Endpoint(id, std::move(name)),
       executor_(std::move(executor)),
+      actor_(std::move(actor)),
+      protocol_(protocol),
+      type_(type_of(*actor_)),
       parent_(parent),
       capacity_(static_cast<uint32_t>(std::max(options.mailbox, 1))),
       reentrant_(options.reentrant) {
+  actor_->cell_ = this;
   if (options.supervision.strategy != Strategy::escalate) supervise(options.supervision);
 }
 
@@ -179,7 +186,8 @@ void Cell::run() noexcept {
   if (state_.load(std::memory_order_relaxed) == State::starting) {
     if (!running_.empty()) return;  // on_start waits for something
     static constexpr MethodInfo kOnStart{"on_start", kLocalMethod};
-    run_hook(actor_->on_start(), kOnStart);
+    started_ = true;
+    run_hook(&Actor::on_start, kOnStart);
   }
   in_run_ = true;
   int turn = kTurn;
@@ -263,7 +271,7 @@ void Cell::ended() {
   }
 }
 
-void Cell::failed(Message& message, const std::exception_ptr& exception) {
+void Cell::failed(const MethodInfo& method, const std::exception_ptr& exception) {
   std::string what = "an exception of unknown type";
   try {
     std::rethrow_exception(exception);
@@ -271,7 +279,7 @@ void Cell::failed(Message& message, const std::exception_ptr& exception) {
     what = e.what();
   } catch (...) {
   }
-  fail(exit(Exit::Kind::failed, fmt::format("in {}: {}", message.method().name, what)));
+  fail(exit(Exit::Kind::failed, fmt::format("in {}: {}", method.name, what)));
 }
 
 void Cell::refuse(std::unique_ptr<Message> message) {
@@ -302,7 +310,10 @@ void Cell::forget_here(const Asker& asker, uint64_t ask) {
     executor_->loop().post([self = Handle<Cell>(this)] { self->cancel_running(); });
     return;
   }
-  if (remove_if(waiting_, matches) != nullptr) return;
+  if (const auto message = remove_if(waiting_, matches)) {
+    if (message->sender != nullptr) notice_room(*message, ::troupe::failed("nobody waits for it any more"));
+    return;
+  }
   for (JobQueue* queue : {&priority_, &normal_}) {
     if (const auto message = remove_if(*queue, matches)) {
       --queued_;

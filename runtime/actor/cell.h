@@ -32,7 +32,9 @@ class Cell final : public Endpoint, public Job {
  public:
   enum class State : uint8_t { starting, running, stopping, dead };
 
-  Cell(Handle<Executor> executor, ActorId id, std::string name, const SpawnOptions& options, Cell* parent);
+  // Complete, so that others may know it before it has started.
+  Cell(Handle<Executor> executor, ActorId id, std::string name, const SpawnOptions& options, Cell* parent,
+       std::unique_ptr<Actor> actor, ProtocolTable protocol);
   ~Cell() override;
 
   // Endpoint.
@@ -55,15 +57,15 @@ class Cell final : public Endpoint, public Job {
   State state() const { return state_.load(std::memory_order_acquire); }
   bool dead() const { return state() == State::dead; }
 
-  // Gives it its actor and starts it. Called once, before anyone else knows it.
-  void start(std::unique_ptr<Actor> actor, ProtocolTable protocol);
+  // Called once, before anyone else can ask anything of it.
+  void start();
   void arrive(std::unique_ptr<Message> message) override;
   // Answers it with the cause of death.
   void refuse(std::unique_ptr<Message> message);
   // A handler has ended: with a reply for who asked; without, and its message is gone; by throwing.
   void answered(Message& message);
   void ended();
-  void failed(Message& message, const std::exception_ptr& exception);
+  void failed(const MethodInfo& method, const std::exception_ptr& exception);
   // Lets a coroutine of it go on.
   void resume(Scope& scope, std::coroutine_handle<> coroutine);
 
@@ -93,9 +95,11 @@ class Cell final : public Endpoint, public Job {
   Cell* parent() const { return parent_; }
   // What other nodes may ask.
   ProtocolTable protocol() const { return protocol_; }
-  const std::type_info& type() const { return *type_; }
+  const std::type_info& type() const { return type_; }
   // It ended, or is ending, by failure.
   bool has_failed() const { return failed_; }
+  // It was asked to stop, and failed on the way.
+  bool stop_failed() const { return spoilt_; }
 
  private:
   class Hook;
@@ -132,7 +136,7 @@ class Cell final : public Endpoint, public Job {
   Cause exit(Exit::Kind kind, std::string why) const;
 
   // Life and family (cell_life.cpp).
-  void run_hook(Task<void> task, const MethodInfo& method);
+  void run_hook(Task<void> (Actor::*hook)(), const MethodInfo& method);
   void fail(Cause cause);
   void refuse_all();
   void cancel_running();
@@ -149,9 +153,9 @@ class Cell final : public Endpoint, public Job {
 
   Handle<Executor> executor_;
   std::unique_ptr<Actor> actor_;
-  ProtocolTable protocol_;
-  const std::type_info* type_ = nullptr;  // of the actor
-  Cell* parent_;                          // outlives its children
+  const ProtocolTable protocol_;
+  const std::type_info& type_;  // of the actor
+  Cell* parent_;                // outlives its children
   std::unique_ptr<Family> family_;
   JobQueue priority_, normal_, waiting_;  // waiting: for room
   intrusive::list<Message, intrusive::constant_time_size<false>> running_;
@@ -167,7 +171,7 @@ class Cell final : public Endpoint, public Job {
   bool scheduled_ = false;  // in the loop's queue
   bool in_run_ = false;     // run() is on the stack
   bool orphan_ = false;     // dead, and kept only by the loop's queue
-  bool failed_ = false, stop_hook_done_ = false;
+  bool failed_ = false, spoilt_ = false, started_ = false, stop_hook_done_ = false;
 };
 
 }  // namespace troupe::actor

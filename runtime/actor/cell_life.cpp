@@ -14,7 +14,7 @@ class Cell::Hook final : public Replying<void> {
   void begin(Actor&, Cell&) override { task_.start(scope, *this); }
   void completed() noexcept override {
     Cell& cell = *scope.cell;
-    if (task_.failed()) return cell.failed(*this, task_.exception());
+    if (task_.failed()) return cell.failed(method(), task_.exception());
     task_ = {};
     if (cell.state() == State::starting) cell.state_.store(State::running, std::memory_order_release);
     delete this;
@@ -26,22 +26,20 @@ class Cell::Hook final : public Replying<void> {
   Task<void> task_;
 };
 
-void Cell::start(std::unique_ptr<Actor> actor, ProtocolTable protocol) {
-  protocol_ = protocol;
-  actor_ = std::move(actor);
-  actor_->cell_ = this;
-  const Actor& object = *actor_;
-  type_ = &typeid(object);
+void Cell::start() {
   scheduled_ = true;
   executor_->loop().post(*this);
 }
 
-void Cell::run_hook(Task<void> task, const MethodInfo& method) {
-  if (!task) {
-    if (state() == State::starting) state_.store(State::running, std::memory_order_release);
-    return;
+void Cell::run_hook(Task<void> (Actor::*hook)(), const MethodInfo& method) {
+  Task<void> task;
+  try {
+    task = (actor_.get()->*hook)();
+  } catch (...) {
+    return failed(method, std::current_exception());
   }
-  handle(*new Hook(std::move(task), method));
+  if (task) return handle(*new Hook(std::move(task), method));
+  if (state() == State::starting) state_.store(State::running, std::memory_order_release);
 }
 
 void Cell::stop(Cause why) {
@@ -55,13 +53,16 @@ void Cell::stop(Cause why) {
 
 void Cell::fail(Cause cause) {
   failed_ = true;
-  if (state() < State::stopping) {
+  // What goes wrong on the way to a stop is worth more than that it was asked for; of failures, the first counts.
+  if (stop_cause_ == nullptr || stop_cause_->kind == Exit::Kind::stopped) {
+    spoilt_ = stop_cause_ != nullptr;
     stop_cause_ = std::move(cause);
+  }
+  if (state() < State::stopping) {
     state_.store(State::stopping, std::memory_order_release);
     refuse_all();
   }
   drop_running();
-  tell_watchers();
   continue_stop();
 }
 
@@ -121,10 +122,10 @@ void Cell::drop_running() {
 // Goes on where a stop stands: handlers, then children from the youngest, then on_stop, then the end.
 void Cell::continue_stop() {
   if (dead() || !running_.empty() || stop_last_child()) return;
-  if (!failed_ && !stop_hook_done_) {
+  if (started_ && !failed_ && !stop_hook_done_) {
     stop_hook_done_ = true;
     static constexpr MethodInfo kOnStop{"on_stop", kLocalMethod};
-    run_hook(actor_->on_stop(), kOnStop);
+    run_hook(&Actor::on_stop, kOnStop);
     if (state() == State::dead || !running_.empty()) return;
   }
   die();
@@ -146,7 +147,7 @@ void Cell::tell_watchers() {
 }
 
 void Cell::add_watcher(const void* who, std::function<void(const Down&)> told) {
-  if (dead() || failed_) return told({node(), id_, name_, cause()});
+  if (dead()) return told({node(), id_, name_, cause()});
   family().watchers.push_back({who, std::move(told)});
 }
 
@@ -176,9 +177,9 @@ Handle<Cell> Cell::spawn_child(SpawnOptions options, std::unique_ptr<Actor> acto
                "{} is to be started again when it fails: its arguments must be copyable", options.name);
   TROUPE_CHECK(child(options.name) == nullptr, "{} has a child of the name {} already", name_, options.name);
   if (options.loop < 0) options.loop = executor_->index();
-  Handle<Cell> cell = executor_->node()->make_cell(options, this);
+  Handle<Cell> cell = executor_->node()->start_cell(options, this, std::move(actor), protocol);
+  TROUPE_CHECK(cell != nullptr, "the node stops and starts no actors: {}", options.name);
   family_->children.push_back({cell, std::move(options), protocol, std::move(again)});
-  cell->start(std::move(actor), protocol);
   return cell;
 }
 
@@ -203,11 +204,11 @@ void Cell::child_ended(Cell& ended) {
   auto& children = family_->children;
   const auto child = std::find_if(children.begin(), children.end(), [&](const Child& c) { return c.cell == &ended; });
   if (child == children.end()) return;
+  const Strategy strategy = family_->supervision.strategy;
   if (state() == State::stopping) {
     children.erase(child);
-    return continue_stop();
+    return ended.has_failed() && strategy == Strategy::escalate ? fail(ended.cause()) : continue_stop();
   }
-  const Strategy strategy = family_->supervision.strategy;
   if (family_->restarting_all != nullptr) {
     child->cell = nullptr;
     return restart_all();
@@ -248,12 +249,10 @@ bool Cell::may_restart(const Cause& cause) {
   return false;
 }
 
+// Does nothing where the node stops.
 void Cell::restart(Child& child) {
   try {
-    auto actor = child.factory();
-    Handle<Cell> cell = executor_->node()->make_cell(child.options, this);
-    child.cell = cell;
-    cell->start(std::move(actor), child.protocol);
+    child.cell = executor_->node()->start_cell(child.options, this, child.factory(), child.protocol);
   } catch (const std::exception& e) {
     const std::string path = name_ + "/" + child.options.name;
     child_failed(std::make_shared<const Exit>(

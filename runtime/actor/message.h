@@ -86,7 +86,7 @@ Result<R> take_reply(Message& answered) {
   if (parcel == nullptr) return std::move(*static_cast<Replying<R>&>(answered).reply);
   if (parcel->header.kind == wire::FrameKind::error) return decode_error(parcel->body);
   if constexpr (std::is_void_v<R>) return {};
-  else if constexpr (CanTravel<R>) return Wire<R>::decode(parcel->body);
+  else if constexpr (CanTravel<R>) return decode_value<R>(parcel->body);
   else return failed("the answer is of a type that cannot travel between nodes");
 }
 

@@ -50,34 +50,25 @@ Node::~Node() {
   for (const Handle<Executor>& executor : executors_) executor->close();
 }
 
-Handle<Cell> Node::make_cell(const SpawnOptions& options, Cell* parent) {
-  const std::lock_guard lock(mutex_);
-  TROUPE_CHECK(stopping_ == nullptr, "node {} stops and starts no actors: {}", options_.name, options.name);
-  uint32_t index = 0;
-  if (free_.empty()) {
-    index = static_cast<uint32_t>(places_.size());
-    places_.emplace_back();
-  } else {
-    index = free_.back();
-    free_.pop_back();
-  }
-  Place& place = places_[index];
-  const ActorId id = uint64_t{++place.use} << 32 | index;
+// Whoever finds the cell finds it complete, and its start posted before anything that they post.
+Handle<Cell> Node::start_cell(const SpawnOptions& options, Cell* parent, std::unique_ptr<Actor> actor,
+                              ProtocolTable protocol) {
+  const int loop = std::max(options.loop, 0);
+  TROUPE_CHECK(loop < loops(), "{} has no loop {}: {}", where_, loop, options.name);
   std::string name = parent == nullptr ? options.name : parent->name() + "/" + options.name;
-  place.cell =
-      new Cell(executors_.at(static_cast<size_t>(std::max(options.loop, 0))), id, std::move(name), options, parent);
+  const std::lock_guard lock(mutex_);
+  if (stopping_ != nullptr) return nullptr;
+  const auto index = free_.empty() ? static_cast<uint32_t>(places_.size()) : free_.back();
+  const uint32_t use = free_.empty() ? 1 : places_[index].use + 1;
+  const Handle<Cell> cell(new Cell(executors_[static_cast<size_t>(loop)], uint64_t{use} << 32 | index, std::move(name),
+                                   options, parent, std::move(actor), protocol));
+  if (free_.empty()) places_.emplace_back();
+  else free_.pop_back();
+  places_[index] = {cell, use};
   ++living_;
-  if (!options.registered.empty()) names_[options.registered] = place.cell;
-  return place.cell;
-}
-
-Handle<Cell> Node::spawn_root(SpawnOptions options, std::unique_ptr<Actor> actor, ProtocolTable protocol) {
-  const Handle<Cell> cell = make_cell(options, nullptr);
-  {
-    const std::lock_guard lock(mutex_);
-    roots_.push_back(cell);
-  }
-  cell->start(std::move(actor), protocol);
+  if (!options.registered.empty()) names_[options.registered] = cell;
+  if (parent == nullptr) roots_.push_back(cell);
+  cell->start();
   return cell;
 }
 
@@ -122,6 +113,9 @@ void Node::remove(ActorId id) {
     if (epitaphs_.size() >= kEpitaphs) epitaphs_.pop_front();
     epitaphs_.emplace_back(id, cell->cause());
     was_root = std::erase(roots_, cell) > 0;
+    if (was_root && cell->stop_failed() && stopping_ != nullptr && stop_failure_ == nullptr) {
+      stop_failure_ = cell->cause();
+    }
     std::erase_if(names_, [&](const auto& named) { return named.second == cell; });
   }
   if (!was_root) return;
@@ -167,7 +161,11 @@ Status Node::stop_blocking(std::chrono::nanoseconds timeout, std::string why) {
   // The callback may come after this has given up.
   const auto stopped = std::make_shared<std::promise<void>>();
   stop(std::move(why), [stopped] { stopped->set_value(); });
-  if (stopped->get_future().wait_for(timeout) == std::future_status::ready) return {};
+  if (stopped->get_future().wait_for(timeout) == std::future_status::ready) {
+    const std::lock_guard lock(mutex_);
+    if (stop_failure_ == nullptr) return {};
+    return failed("{} has stopped, but {}", where_, stop_failure_->message());
+  }
   return failed("{} has not stopped within {}:\n{}", where_, seconds_text(timeout),
                 report_blocking(std::chrono::seconds(1)).text());
 }

@@ -53,7 +53,9 @@ class Node {
   template <class T, class... A>
   Ref<T> spawn(SpawnOptions options, A&&... arguments) {
     if (options.name.empty()) options.name = type_name<T>();
-    return Ref<T>(spawn_root(std::move(options), std::make_unique<T>(std::forward<A>(arguments)...), protocol_of<T>()));
+    auto cell = start_cell(options, nullptr, std::make_unique<T>(std::forward<A>(arguments)...), protocol_of<T>());
+    TROUPE_CHECK(cell != nullptr, "node {} stops and starts no actors: {}", options_.name, options.name);
+    return Ref<T>(std::move(cell));
   }
   // The actor registered under that name on this node. T is what it was spawned as, which is checked.
   template <class T>
@@ -93,7 +95,8 @@ class Node {
   // Stops the actors without parents in reverse order of their start, each with its children; `stopped` is called on
   // the first loop when all have ended.
   void stop(std::string why, std::function<void()> stopped);
-  // As above, waiting on the calling thread, which is no loop's. The error says what keeps it.
+  // As above, waiting on the calling thread, which is no loop's. The error says what keeps it, or what failed first
+  // while it stopped.
   Status stop_blocking(std::chrono::nanoseconds timeout, std::string why = "the node stops");
   // What every actor is doing (report.h); `done` is called on some loop.
   void report(std::function<void(NodeReport)> done);
@@ -106,7 +109,9 @@ class Node {
   // For the runtime's own parts.
   Executor& executor(int index) const { return *executors_.at(static_cast<size_t>(index)); }
   int loops() const { return static_cast<int>(executors_.size()); }
-  Handle<Cell> make_cell(const SpawnOptions& options, Cell* parent);
+  // Null where the node stops.
+  Handle<Cell> start_cell(const SpawnOptions& options, Cell* parent, std::unique_ptr<Actor> actor,
+                          ProtocolTable protocol);
   Handle<Cell> find(ActorId id) const;
   void ended(Cell& cell);
   std::vector<Handle<Cell>> cells_of(const Executor& executor) const;
@@ -120,7 +125,6 @@ class Node {
     Handle<Cell> cell;
     uint32_t use = 0;
   };
-  Handle<Cell> spawn_root(SpawnOptions options, std::unique_ptr<Actor> actor, ProtocolTable protocol);
   Handle<RemoteNode> remote(uint64_t node) const;
   void stop_next();
   void remove(ActorId id);
@@ -141,6 +145,7 @@ class Node {
   std::deque<std::pair<ActorId, Cause>> epitaphs_;  // of the last that died
   int64_t living_ = 0;
   Cause stopping_;
+  Cause stop_failure_;  // of the first root that failed since
   std::vector<std::function<void()>> stopped_;
 };
 

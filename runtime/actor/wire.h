@@ -30,6 +30,18 @@ concept CanTravel = std::is_void_v<T> || requires(const T& value, const net::Bod
   { Wire<T>::decode(body) } -> std::same_as<Result<T>>;
 };
 
+// Throws nothing: what a decoder trips over came from outside.
+template <class T>
+Result<T> decode_value(const net::Body& body) {
+  try {
+    return Wire<T>::decode(body);
+  } catch (const std::exception& e) {
+    return failed("malformed message: {}", e.what());
+  } catch (...) {
+    return failed("malformed message");
+  }
+}
+
 // A message has one argument or none: a struct with a schema, which can grow.
 template <class Arguments>
 constexpr bool arguments_can_travel = false;
@@ -53,7 +65,7 @@ Result<Arguments> decode_arguments(const net::Body& body) {
   if constexpr (std::tuple_size_v<Arguments> == 0) {
     return Arguments();
   } else {
-    return Arguments(TROUPE_TRY((Wire<std::tuple_element_t<0, Arguments>>::decode(body))));
+    return Arguments(TROUPE_TRY((decode_value<std::tuple_element_t<0, Arguments>>(body))));
   }
 }
 

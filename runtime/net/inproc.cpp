@@ -44,7 +44,7 @@ class InprocLink final : public EarlyLink {
 
   void shut() noexcept override { leave(); }
 
-  void prepare(Parcel&) override {}  // objects stay objects
+  Status encode(Parcel&) override { return {}; }  // objects stay objects
 
  private:
   struct Delivery final : actor::Job {

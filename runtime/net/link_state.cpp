@@ -12,10 +12,22 @@ constexpr std::chrono::seconds kDrainLimit{1};
 LinkState::LinkState(actor::EventLoop& loop, const LocalNode& node, Peer peer, const LinkOptions& options)
     : loop_(loop), node_(node), core_(options, std::move(peer), loop.clock().now()) {}
 
-void LinkState::prepare(Parcel& parcel) {
-  if (!parcel.payload) return;
-  parcel.body = parcel.payload->encode();
+Status LinkState::encode(Parcel& parcel) {
+  if (!parcel.payload) return {};
+  try {
+    parcel.body = parcel.payload->encode();
+  } catch (const std::exception& e) {
+    return failed("it cannot be encoded: {}", e.what());
+  } catch (...) {
+    return failed("it cannot be encoded");
+  }
   parcel.payload.reset();
+  return {};
+}
+
+Status LinkState::prepare(Parcel& parcel) {
+  TROUPE_TRY(encode(parcel));
+  return wire::check_frame(parcel.body, {core_.options().max_frame_bytes, core_.options().max_buffer_bytes});
 }
 
 void LinkState::start(LinkEvents events) {
@@ -42,10 +54,8 @@ bool LinkState::send(Parcel& parcel) {
     return true;
   }
   if (!core_.has_room(parcel.header.kind)) return false;
-  prepare(parcel);
-  const wire::FrameLimits limits{core_.options().max_frame_bytes, core_.options().max_buffer_bytes};
-  if (Status checked = wire::check_frame(parcel.body, limits); !checked.ok()) {
-    Error cause = std::move(checked).error().within(fmt::format("link to {}", peer().name));
+  if (Status prepared = prepare(parcel); !prepared.ok()) {
+    Error cause = std::move(prepared).error().within(fmt::format("link to {}", peer().name));
     parcel = Parcel();
     // Never inside the caller's send().
     loop_.post([self = shared_from_this(), cause = std::move(cause)] {

@@ -21,6 +21,7 @@ class LinkState : public actor::Job, public std::enable_shared_from_this<LinkSta
   const LinkCounters& counters() const { return core_.counters(); }
   const std::string& own_name() const { return node_.self().name; }
   void start(LinkEvents events);
+  Status prepare(Parcel& parcel);
   bool send(Parcel& parcel);
   void release(int64_t count);
   void close(const Error& reason);
@@ -37,8 +38,8 @@ class LinkState : public actor::Job, public std::enable_shared_from_this<LinkSta
   virtual void finish() = 0;
   // Frees the connection, at once; what it still carries is lost. Once.
   virtual void shut() noexcept = 0;
-  // The content as this backend carries it.
-  virtual void prepare(Parcel& parcel);
+  // The content as this backend carries it. Errors: it cannot be sent.
+  virtual Status encode(Parcel& parcel);
 
   // --- What a backend calls.
 
@@ -82,6 +83,7 @@ class LinkHandle final : public Link {
   ~LinkHandle() override;
   const Peer& peer() const override { return state_->peer(); }
   void start(LinkEvents events) override { state_->start(std::move(events)); }
+  Status prepare(Parcel& parcel) override { return state_->prepare(parcel); }
   bool send(Parcel& parcel) override { return state_->send(parcel); }
   void release(int64_t count) override { state_->release(count); }
   void close(const Error& reason) override { state_->close(reason); }

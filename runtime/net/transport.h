@@ -81,6 +81,9 @@ class Link {
   virtual const Peer& peer() const = 0;
   // REQUIRES: once, before anything else. What arrived earlier was kept.
   virtual void start(LinkEvents events) = 0;
+  // Encodes the content, where this link carries bytes. Errors: it cannot be sent, being too large or throwing as it
+  // is encoded. send() does the same, and there it is the end of the link.
+  virtual Status prepare(Parcel& parcel) = 0;
   // False, and the parcel untouched, where the window is full: on_room follows. System parcels always go, and ahead
   // of messages that wait. After the link has closed, true: it is dropped, and on_closed has said or will say why.
   virtual bool send(Parcel& parcel) = 0;

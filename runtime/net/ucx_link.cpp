@@ -139,7 +139,9 @@ void UcxLink::take_head(Arriving& into, std::span<const std::byte> bytes) {
       continue;
     }
     std::span<std::byte> memory;
-    buffers.push_back(pool_->allocate(length, &memory));
+    auto buffer = pool_->allocate(length, &memory);
+    if (!buffer.ok()) return broke(std::move(buffer).error());
+    buffers.push_back(std::move(*buffer));
     std::copy_n(bytes.begin(), length, memory.begin());
     bytes = bytes.subspan(length);
   }
@@ -167,9 +169,16 @@ UcxLink::Memory UcxLink::part_begins(uint64_t sequence, uint32_t part, size_t si
     broke(failed("a frame larger than its limits"));
     return {};
   }
+  std::span<std::byte> memory;
+  auto buffer = pool_->allocate(size, &memory);
+  if (!buffer.ok()) {
+    broke(std::move(buffer).error());
+    return {};
+  }
   Part& begun = into->parts.emplace_back();
   begun.number = part;
-  begun.buffer = pool_->allocate(size, &begun.memory);
+  begun.buffer = std::move(*buffer);
+  begun.memory = memory;
   return {begun.buffer, begun.memory};
 }
 

@@ -79,14 +79,19 @@ Buffer Buffer::allocate(size_t size, std::span<std::byte>* writable) {
 
 BufferPool::BufferPool(size_t keep_bytes) : shelf_(std::make_shared<Shelf>(keep_bytes)) {}
 
-Buffer BufferPool::allocate(size_t size, std::span<std::byte>* writable) {
-  if (size < kPooledBytes) return Buffer::allocate(size, writable);
-  size_t capacity = capacity_of(size);
-  std::byte* memory = shelf_->take(capacity, &capacity);
-  if (memory == nullptr) memory = allocate_memory(capacity);
-  *writable = {memory, size};
-  return {*writable, std::shared_ptr<const void>(
-                         memory, [shelf = shelf_, capacity](std::byte* freed) { shelf->give(freed, capacity); })};
+Result<Buffer> BufferPool::allocate(size_t size, std::span<std::byte>* writable) {
+  try {
+    if (size < kPooledBytes) return Buffer::allocate(size, writable);
+    size_t capacity = capacity_of(size);
+    std::byte* memory = shelf_->take(capacity, &capacity);
+    if (memory == nullptr) memory = allocate_memory(capacity);
+    *writable = {memory, size};
+    return Buffer(*writable, std::shared_ptr<const void>(memory, [shelf = shelf_, capacity](std::byte* freed) {
+      shelf->give(freed, capacity);
+    }));
+  } catch (const std::bad_alloc&) {
+    return failed("no memory for a buffer of {} bytes", size);
+  }
 }
 
 size_t BufferPool::kept_bytes() const { return shelf_->kept_bytes(); }

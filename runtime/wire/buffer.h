@@ -4,6 +4,8 @@
 #include <memory>
 #include <span>
 
+#include "runtime/base/result.h"
+
 namespace troupe::wire {
 
 // Immutable and shared: cheap to copy, safe to read from any thread.
@@ -31,8 +33,8 @@ class BufferPool {
  public:
   // Keeps at most `keep_bytes` that are not in use.
   explicit BufferPool(size_t keep_bytes = size_t{256} << 20);
-  // As Buffer::allocate().
-  Buffer allocate(size_t size, std::span<std::byte>* writable);
+  // As Buffer::allocate(). An error where there is not that much: sizes come from outside.
+  Result<Buffer> allocate(size_t size, std::span<std::byte>* writable);
   size_t kept_bytes() const;
 
  private:

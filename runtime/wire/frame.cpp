@@ -131,9 +131,10 @@ void FrameParser::filled(size_t bytes) {
   end_ += bytes;
 }
 
-void FrameParser::begin_buffer() {
+Status FrameParser::begin_buffer() {
   const size_t length = lengths_[frame_.body.buffers.size()];
-  frame_.body.buffers.push_back(pool_.allocate(length, &writing_));
+  frame_.body.buffers.push_back(TROUPE_TRY(pool_.allocate(length, &writing_)));
+  return {};
 }
 
 Result<std::optional<Frame>> FrameParser::next() {
@@ -172,7 +173,8 @@ Result<std::optional<Frame>> FrameParser::next() {
         begin_ += taken;
         if (words.size() < head_.words_bytes) return std::optional<Frame>();
         state_ = State::buffers;
-        if (!lengths_.empty()) begin_buffer();
+        if (lengths_.empty()) break;
+        if (Status begun = begin_buffer(); !begun.ok()) return broken(std::move(begun).error());
         break;
       }
       case State::buffers: {
@@ -182,7 +184,7 @@ Result<std::optional<Frame>> FrameParser::next() {
         begin_ += taken;
         if (!writing_.empty()) return std::optional<Frame>();
         if (frame_.body.buffers.size() < lengths_.size()) {
-          begin_buffer();
+          if (Status begun = begin_buffer(); !begun.ok()) return broken(std::move(begun).error());
           break;
         }
         state_ = State::head;

@@ -73,7 +73,7 @@ class FrameParser {
  private:
   enum class State { head, lengths, words, buffers, broken };
   std::span<const std::byte> staged() const { return {staging_.data() + begin_, end_ - begin_}; }
-  void begin_buffer();
+  Status begin_buffer();
 
   const FrameLimits limits_;
   BufferPool& pool_;

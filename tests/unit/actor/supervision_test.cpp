@@ -256,6 +256,76 @@ TEST_F(SupervisionTest, AHandlerThatDoesNotListenIsNamed) {
   }));
 }
 
+class Fragile : public Worker {
+ public:
+  using Worker::Worker;
+  Task<void> on_stop() override {
+    co_await Worker::on_stop();
+    throw std::runtime_error("disk full");
+  }
+};
+
+TEST_F(SupervisionTest, WhatFailsWhileItStopsIsToldUpwards) {
+  std::vector<std::string> heard;
+  Node node({.name = "n2", .on_failure = [&](const Down& down) { heard.push_back(down.cause->message()); }},
+            {&world.loop});
+  node.spawn<Script>({.name = "top"}, [&](Script& self) -> Task<void> {
+    self.spawn<Fragile>({.name = "w"}, &log);
+    co_return;
+  });
+  world.loop.run_until_idle();
+  bool stopped = false;
+  node.stop("the end", [&] { stopped = true; });
+  world.loop.run_until_idle();
+  EXPECT_TRUE(stopped);
+  EXPECT_THAT(heard, ElementsAre("top/w (node n2) failed: in on_stop: disk full"));
+}
+
+TEST_F(SupervisionTest, NobodyIsStartedAgainOnceTheNodeStops) {
+  for (const Strategy strategy : {Strategy::one_for_one, Strategy::one_for_all}) {
+    std::vector<std::string> heard;
+    Node node({.name = "n2", .on_failure = [&](const Down& down) { heard.push_back(down.cause->message()); }},
+              {&world.loop});
+    const auto parent =
+        node.spawn<Boss>({.name = "boss"}, &log, Supervision{.strategy = strategy, .max_restarts = 1}, 3);
+    const auto last = node.spawn<Worker>({.name = "last"}, &log, 10s);
+    world.loop.run_until_idle();
+    Ref<Worker> worker;
+    node.spawn<Script>({},
+                       [&](Script&) -> Task<void> { worker = (co_await parent.ask<&Boss::worker>("b", 1s)).value(); });
+    world.loop.run_until_idle();
+    log.clear();
+    node.stop("the end", [&] { log.push_back("stopped"); });
+    world.loop.run_until_idle();  // the last root takes its time; boss still runs
+    EXPECT_TRUE(worker.try_tell<&Worker::fails>("luck").ok());
+    world.loop.advance(20s);
+    EXPECT_THAT(heard, IsEmpty());
+    EXPECT_THAT(log, testing::Not(testing::Contains("+boss/b")));
+    EXPECT_EQ(log.back(), "stopped");
+  }
+}
+
+TEST_F(SupervisionTest, TheEndIsToldOnceTheChildrenHaveEnded) {
+  EXPECT_TRUE(world.run([&](Script& self) -> Task<void> {
+    const auto parent = self.spawn<Script>({.name = "parent"}, [&](Script& me) -> Task<void> {
+      me.spawn<Worker>({.name = "w"}, &log, 5s);
+      co_return;
+    });
+    self.supervise({.strategy = Strategy::ignore});
+    (void)co_await self.sleep(1ms);
+    EXPECT_TRUE(parent
+                    .try_tell<&Script::run>([](Script&) -> Task<void> {
+                      throw std::runtime_error("luck");
+                      co_return;
+                    })
+                    .ok());
+    const auto ended = co_await self.stop_and_join(parent, "", 100s);
+    EXPECT_THAT((*ended)->message(), HasSubstr("luck"));
+    EXPECT_EQ(self.now(), 5s + 1ms);
+    EXPECT_THAT(log, ElementsAre("+script/parent/w", "-script/parent/w"));
+  }));
+}
+
 class Circular : public Actor {
  public:
   void meet(Ref<Circular> other) { other_ = other; }

@@ -26,13 +26,13 @@ TEST(BufferPool, GivesTheSameMemoryAgain) {
   BufferPool pool(size_t{16} << 20);
   std::span<std::byte> first, second, third;
   {
-    const Buffer buffer = pool.allocate(size_t{5} << 20, &first);
+    const Buffer buffer = *pool.allocate(size_t{5} << 20, &first);
   }
   EXPECT_EQ(pool.kept_bytes(), size_t{6} << 20);
-  const Buffer again = pool.allocate((size_t{5} << 20) - 100, &second);
+  const Buffer again = *pool.allocate((size_t{5} << 20) - 100, &second);
   EXPECT_EQ(first.data(), second.data());
   EXPECT_EQ(pool.kept_bytes(), 0U);
-  const Buffer other = pool.allocate(size_t{5} << 20, &third);
+  const Buffer other = *pool.allocate(size_t{5} << 20, &third);
   EXPECT_NE(second.data(), third.data());
 }
 
@@ -41,10 +41,23 @@ TEST(BufferPool, KeepsNoMoreThanItMay) {
   std::vector<Buffer> buffers;
   for (int i = 0; i < 5; ++i) {
     std::span<std::byte> bytes;
-    buffers.push_back(pool.allocate(size_t{2} << 20, &bytes));
+    buffers.push_back(*pool.allocate(size_t{2} << 20, &bytes));
   }
   buffers.clear();
   EXPECT_EQ(pool.kept_bytes(), size_t{4} << 20);
+}
+
+TEST(BufferPool, RefusesASizeThatThereIsNoMemoryFor) {
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+  GTEST_SKIP() << "a sanitizer's allocator ends the program";
+#endif
+#endif
+  BufferPool pool;
+  std::span<std::byte> bytes;
+  const auto none = pool.allocate(size_t{1} << 48, &bytes);
+  ASSERT_FALSE(none.ok());
+  EXPECT_EQ(none.error().message(), "no memory for a buffer of 281474976710656 bytes");
 }
 
 TEST(BufferPool, BuffersOutliveItAndDieOnAnyThread) {
@@ -52,7 +65,7 @@ TEST(BufferPool, BuffersOutliveItAndDieOnAnyThread) {
   {
     BufferPool pool;
     std::span<std::byte> bytes;
-    buffer = pool.allocate(size_t{2} << 20, &bytes);
+    buffer = *pool.allocate(size_t{2} << 20, &bytes);
     bytes[0] = std::byte{5};
   }
   EXPECT_EQ(buffer.bytes()[0], std::byte{5});
