@@ -6,6 +6,7 @@
 
 #include <CLI/CLI.hpp>
 #include <atomic>
+#include <cstdio>
 #include <cstdlib>
 #include <future>
 
@@ -79,7 +80,9 @@ Status worker_command() {
   // Without its head a rank has nothing to do, and nobody to tell.
   std::atomic<bool> leaving = false;
   options.on_link = [&leaving](const net::Peer&, const actor::Cause& lost) {
-    if (lost && !leaving) std::_Exit(1);
+    if (!lost || leaving) return;
+    std::fprintf(stderr, "troupe: %s\n", lost->message().c_str());
+    std::_Exit(1);
   };
   actor::ThreadedNode node(std::move(options), 1, {.spin = std::chrono::nanoseconds(0)});  // the core is the rank's
   net::Transport& tcp = node.add(std::make_unique<net::TcpTransport>(node.loop(), local, train::kRankLinks));
@@ -96,6 +99,7 @@ Status worker_command() {
   const actor::Cause cause = ended.get_future().get();
   leaving = true;
   if (cause->kind == actor::Exit::Kind::stopped && !session->aborted()) return {};
+  std::fprintf(stderr, "troupe: %s\n", cause->message().c_str());
   // After an abort MPI would wait for ranks that are no more.
   (void)node->stop_blocking(std::chrono::seconds(1)).ok();  // the head hears of it
   std::_Exit(1);

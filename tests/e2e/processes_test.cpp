@@ -154,6 +154,21 @@ TEST_F(Processes, AHeadThatIsStoppedAndThenKilledTakesItsWorkersAlong) {
   for (const Process& process : family) EXPECT_TRUE(ends(process.pid, 2000)) << process.command;
 }
 
+TEST_F(Processes, AHeadThatStoodStillForTooLongGoesOnWithTheNextGeneration) {
+  train_on("undisturbed", "--ranks", 2, longer_);
+  RunningProgram program(arguments("stopped", "--processes", 2, longer_), here());
+  const std::vector<pid_t> ranks = ranks_after(program, "stopped", 25);
+  ASSERT_EQ(ranks.size(), 2u);
+  kill(program.pid(), SIGSTOP);
+  for (const pid_t rank : ranks) EXPECT_TRUE(ends(rank, 20'000)) << "a rank without a head has nothing to do";
+  kill(program.pid(), SIGCONT);
+  const Outcome outcome = program.wait();
+  EXPECT_EQ(outcome.exit_code, 0) << describe(outcome);
+  EXPECT_THAT(outcome.err, ContainsRegex("rank [01] \\(host [^ ]+, pid [0-9]+\\) exited with code 1 at step [0-9]+: "
+                                         "troupe: node head .* was lost: no sign of life from head"));
+  expect_same_bits("undisturbed", "stopped", 200);
+}
+
 TEST_F(Processes, AFullDiskEndsTheRunAndKeepsTheEarlierCheckpoint) {
   mkdir(path("disk").c_str(), 0755);
   if (mount("none", path("disk").c_str(), "tmpfs", 0, "size=1200k") != 0) GTEST_SKIP() << "needs the right to mount";
