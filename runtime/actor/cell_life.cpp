@@ -226,6 +226,7 @@ void Cell::child_ended(Cell& ended) {
 
 // REQUIRES: one_for_one or one_for_all; the children to start have no cell.
 void Cell::child_failed(const Cause& cause) {
+  if (executor_->node()->stopping()) return;  // this actor's turn to stop will come
   if (!may_restart(cause)) return;
   if (family_->supervision.strategy == Strategy::one_for_all) {
     family_->restarting_all = cause;
@@ -266,6 +267,7 @@ void Cell::restart_all() {
     if (child->cell != nullptr) return child->cell->request_stop(family_->restarting_all);
   }
   family_->restarting_all = nullptr;
+  if (executor_->node()->stopping()) return;
   for (size_t i = 0; family_ != nullptr && family_->restarting_all == nullptr && i < family_->children.size(); ++i) {
     if (family_->children[i].cell == nullptr) restart(family_->children[i]);
   }

@@ -94,6 +94,11 @@ int64_t Node::living() const {
   return living_;
 }
 
+bool Node::stopping() const {
+  const std::lock_guard lock(mutex_);
+  return stopping_ != nullptr;
+}
+
 // On the cell's loop. Its place is given back by a job of its own: the cell may be on the stack.
 void Node::ended(Cell& cell) {
   cell.executor().loop().post([executor = Handle<Executor>(&cell.executor()), id = cell.id()] {

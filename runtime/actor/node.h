@@ -105,6 +105,8 @@ class Node {
   NodeReport report_blocking(std::chrono::nanoseconds timeout);
 
   int64_t living() const;
+  // stop() was called: no actor is started any more.
+  bool stopping() const;
 
   // For the runtime's own parts.
   Executor& executor(int index) const { return *executors_.at(static_cast<size_t>(index)); }

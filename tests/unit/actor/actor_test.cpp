@@ -211,6 +211,34 @@ TEST(Mailbox, SystemMessagesGoFirst) {
   EXPECT_THAT(seen, ElementsAre("a", "a done", "down", "b", "b done", "c", "c done"));
 }
 
+// Hooks that are no coroutines.
+class Clumsy : public Actor {
+ public:
+  explicit Clumsy(bool starts) : starts_(starts) {}
+  Task<void> on_start() override {
+    if (!starts_) throw std::runtime_error("no start");
+    return {};
+  }
+  Task<void> on_stop() override { throw std::runtime_error("no stop"); }
+  void nothing() {}
+
+ private:
+  const bool starts_;
+};
+
+TEST(Life, AHookThatThrowsIsTheDeathOfItsActorAlone) {
+  World world;
+  const auto early = world.node.spawn<Clumsy>({.name = "early"}, false);
+  const auto late = world.node.spawn<Clumsy>({.name = "late"}, true);
+  world.loop.run_until_idle();
+  late.stop("enough");
+  world.loop.run_until_idle();
+  EXPECT_THAT(early.try_tell<&Clumsy::nothing>().error().message(),
+              HasSubstr("early (node n1) failed: in on_start: no start"));
+  EXPECT_FALSE(late.try_tell<&Clumsy::nothing>().ok());
+  EXPECT_EQ(world.node.living(), 0);
+}
+
 TEST(Deadline, AnAskThatIsNotAnsweredInTimeSaysWhoWasAskedWhat) {
   World world;
   std::vector<std::string> seen;

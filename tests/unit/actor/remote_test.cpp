@@ -161,6 +161,22 @@ TEST(Remote, ASlowActorHoldsNoMoreThanItsMailboxAndTheWindow) {
   }));
 }
 
+TEST(Remote, AnAskThatIsGivenUpBeforeItFoundRoomGivesItsCreditBack) {
+  Cluster cluster({.window = 4});
+  const auto slow = cluster.b.node->spawn<Keeper>({.name = "slow", .mailbox = 1, .registered = "slow"});
+  EXPECT_TRUE(cluster.run([&](Script& self) -> Task<void> {
+    const Ref<Keeper> keeper = *co_await lookup<Keeper>(self.node(), 2, "slow", 1s);
+    for (int i = 0; i < 2; ++i) EXPECT_TRUE(keeper.try_tell<&Keeper::slow>(300).ok());  // one runs, one is the mailbox
+    for (int i = 0; i < 8; ++i) {
+      self.spawn<Script>({.name = fmt::format("asker-{}", i)}, [keeper](Script&) -> Task<void> {
+        EXPECT_FALSE((co_await keeper.ask<&Keeper::words>(100ms)).ok());
+      });
+    }
+    (void)co_await self.sleep(1s);
+    for (int i = 0; i < 4; ++i) EXPECT_TRUE((co_await keeper.ask<&Keeper::words>(1s)).ok());
+  }));
+}
+
 TEST(Remote, StopAsksTheActorAndJoinHearsOfItsEnd) {
   Cluster cluster;
   EXPECT_TRUE(cluster.run([&](Script& self) -> Task<void> {

@@ -226,6 +226,27 @@ TEST_F(SupervisionTest, RootsStopInReverseOrderEachAfterTheOneBefore) {
   EXPECT_THROW(world.node.spawn<Worker>({.name = "late"}, &log), CheckFailure);
 }
 
+TEST_F(SupervisionTest, ANodeThatStopsStartsNobodyAgain) {
+  for (const Strategy strategy : {Strategy::one_for_one, Strategy::one_for_all}) {
+    World stopping;
+    Log lines;
+    const auto parent = stopping.node.spawn<Boss>({.name = "boss"}, &lines, Supervision{.strategy = strategy}, 2);
+    stopping.node.spawn<Worker>({.name = "slow"}, &lines, 10ms);
+    Ref<Worker> a;
+    stopping.node.spawn<Script>(
+        {.name = "script"}, [&](Script&) -> Task<void> { a = (co_await parent.ask<&Boss::worker>("a", 1s)).value(); });
+    stopping.loop.run_until_idle();
+    bool stopped = false;
+    stopping.node.stop("the end", [&] { stopped = true; });
+    stopping.loop.advance(1ms);
+    EXPECT_TRUE(a.try_tell<&Worker::fails>("bad timing").ok());
+    stopping.loop.advance(20ms);
+    EXPECT_TRUE(stopped);
+    EXPECT_THAT(why_dead(parent), HasSubstr("node n1 stopped: the end"));
+    EXPECT_EQ(lines.back(), "-boss");
+  }
+}
+
 TEST_F(SupervisionTest, JoinWaitsForTheEndAndNamesWhatKeepsIt) {
   EXPECT_TRUE(world.run([&](Script& self) -> Task<void> {
     const auto quick = self.spawn<Worker>({.name = "quick"}, &log, 1s);
