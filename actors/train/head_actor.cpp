@@ -13,34 +13,22 @@ using actor::Task;
 
 namespace {
 
-// When generations were lost, within a window.
+// The generations that were lost within a window, and of what.
 class RestartBudget {
  public:
   explicit RestartBudget(const HeadOptions& options) : options_(options) {}
   // Counts one more, lost at `now`; false if that is too many.
-  bool spend(std::chrono::nanoseconds now) {
-    lost_.push_back(now);
-    while (now - lost_.front() > options_.window) lost_.pop_front();
+  bool spend(std::chrono::nanoseconds now, std::string cause) {
+    lost_.emplace_back(now, std::move(cause));
+    while (now - lost_.front().first > options_.window) lost_.pop_front();
     return static_cast<int>(lost_.size()) <= options_.max_restarts;
   }
+  const std::string& first_cause() const { return lost_.front().second; }
 
  private:
   const HeadOptions& options_;
-  std::deque<std::chrono::nanoseconds> lost_;
+  std::deque<std::pair<std::chrono::nanoseconds, std::string>> lost_;
 };
-
-// The answer of all ranks, which is the same but where one alone has failed. An answer that did not come is a lost
-// rank.
-template <class Answer>
-Result<Answer> joined(const std::vector<Result<Answer>>& answers) {
-  for (const Result<Answer>& answer : answers) {
-    if (!answer.ok()) return Error(answer.error());
-  }
-  for (const Result<Answer>& answer : answers) {
-    if (answer->failure) return answer->failure.error();
-  }
-  return answers.front();
-}
 
 std::string ranks_text(int ranks) { return fmt::format("{} rank{}", ranks, ranks == 1 ? "" : "s"); }
 
@@ -54,26 +42,26 @@ Task<Result<RunEnd>> HeadActor::run(Ref<AgentActor> agent) {
   context_.assignment.tokenizer_fingerprint = context_.setup.tokenizer->fingerprint();
   context_.assignment.data_fingerprint = context_.setup.data->fingerprint;
   RestartBudget budget(context_.options);
-  std::string first_cause;
   while (true) {
     Result<PlanReport> report = co_await generation();
     const Result<GangEnd> gone = co_await agent_.ask<&AgentActor::end_gang>(context_.options.end_deadline);
-    const std::string cause = gone.ok() ? loss(*gone) : lost_;
+    const std::string cause = report.ok() ? "" : loss(gone.ok() ? *gone : GangEnd(), report.error());
     gang_ = {};
-    if (failure_) co_return *failure_;
-    if (!gone.ok()) co_return Error(gone.error());
-    if (report.ok()) {
+    if (failure_) report = *failure_;
+    if (failure_ || !lost_) {
+      if (!gone.ok()) context_.observer.warned("the run has ended, but " + gone.error().message());
+      if (!report.ok()) co_return std::move(report).error();
       TROUPE_CO_TRY(draw());
       const RunEnd end = end_of(*report);
       context_.observer.ended(end);
       co_return end;
     }
-    if (lost_.empty()) co_return std::move(report).error();
-    if (first_cause.empty()) first_cause = cause;
+    if (!gone.ok()) co_return failed("{}; no other generation can start: {}", cause, gone.error().message());
     if (stopping_) co_return failed("{}, while the run was ending; go on with --resume", cause);
-    if (!budget.spend(now())) {
+    if (!budget.spend(now(), cause)) {
       co_return failed("{} generations were lost within {}: too many; the first: {}", context_.options.max_restarts + 1,
-                       human_duration(std::chrono::duration<double>(context_.options.window).count()), first_cause);
+                       human_duration(std::chrono::duration<double>(context_.options.window).count()),
+                       budget.first_cause());
     }
     context_.observer.warned(fmt::format(
         "{}; generation {} starts on {} {}", cause, context_.folder.generation() + 1, ranks_text(context_.ranks),
@@ -81,16 +69,35 @@ Task<Result<RunEnd>> HeadActor::run(Ref<AgentActor> agent) {
   }
 }
 
+// What all ranks answer, which is the same but where one has failed. Asks alone decide what a generation's end means:
+// a failure that was answered would come again, whoever else is lost; an answer that did not come is a lost rank.
+template <class Answer>
+Result<Answer> HeadActor::joined(const std::vector<Result<Answer>>& answers) {
+  for (const Result<Answer>& answer : answers) {
+    if (answer.ok() && answer->failure) return answer->failure.error();
+  }
+  for (const Result<Answer>& answer : answers) {
+    lost_ = !answer.ok();
+    if (lost_) return Error(answer.error());
+  }
+  if constexpr (requires(const Answer& answer) { answer.completed; }) {
+    for (size_t rank = 1; rank < answers.size(); ++rank) {
+      const int64_t first = answers[0]->completed, other = answers[rank]->completed;
+      if (first != other) return failed("rank 0 is at step {}, rank {} at step {}", first, rank, other);
+    }
+  }
+  return answers.front();
+}
+
 Task<Result<PlanReport>> HeadActor::generation() {
-  lost_.clear();
-  computing_ = false;
+  lost_ = computing_ = false;
+  cause_.clear();
   context_.assignment.generation = TROUPE_CO_TRY(context_.folder.next_generation());
   Result<std::vector<Ref<TrainerActor>>> started = co_await agent_.ask<&AgentActor::start_gang>(
       GangSpec{context_.ranks, context_.assignment.generation, self<HeadActor>()}, context_.options.start_deadline);
   if (!started.ok()) {
     // Ranks that came up and went, unlike a program that is not there, may do better another time.
-    lost_by_link_ = true;
-    if (started.error().kind() == ErrorKind::failed) lost_ = started.error().message();
+    lost_ = started.error().kind() == ErrorKind::failed;
     co_return std::move(started).error();
   }
   gang_ = actor::MeshRef(std::move(*started));
@@ -106,12 +113,11 @@ Task<Result<PlanReport>> HeadActor::generation() {
   PlanReport report{{}, completed, false};
   computing_ = true;
   const int64_t steps = context_.setup.options.train.steps;
-  while (report.completed < steps && !report.interrupted) {
-    if (stopping_) stop();  // asked before there were ranks to tell, or between two plans
+  while (report.completed < steps && !stopping_) {  // between two plans all there is has been saved
     const auto reports = co_await gang_.ask<&TrainerActor::run>(next_plan(report.completed), kPlanDeadline);
     Result<PlanReport> all = joined(reports);
     if (failure_) co_return *failure_;
-    if (!all.ok() && lost_.empty()) {
+    if (!all.ok() && !lost_) {
       co_return failed("{}; {}", all.error().message(),
                        saved_.empty() ? "no checkpoint was saved yet" : "the last good checkpoint is " + saved_);
     }
@@ -121,8 +127,8 @@ Task<Result<PlanReport>> HeadActor::generation() {
   co_return report;
 }
 
-// The newest checkpoint that every rank can read to its last byte; none at all is step 0. Those that cannot be read
-// are set aside, so that none of them passes for a good one later.
+// The newest checkpoint that every rank can read to its last byte; none at all is step 0. Those that are damaged are
+// set aside, so that none of them passes for a good one later.
 Task<Result<int64_t>> HeadActor::load_newest() {
   if (!context_.resume && saved_.empty()) co_return 0;
   checkpoint::CheckpointStore& store = context_.folder.checkpoints();
@@ -135,7 +141,8 @@ Task<Result<int64_t>> HeadActor::load_newest() {
       saved_ = folder;
       co_return loaded->completed;
     }
-    if (!lost_.empty() || other_run_ || folder == folders.back()) co_return Error(loaded.error());
+    const bool is_damaged = loaded.error().kind() == ErrorKind::damaged;
+    if (!is_damaged || other_run_ || folder == folders.back()) co_return Error(loaded.error());
     context_.observer.warned(loaded.error().message() + "; trying the one before it");
     unreadable.push_back(folder);
   }
@@ -182,7 +189,12 @@ void HeadActor::stepped(MetricsLine line) {
       context_.folder.write(line, line.step % metrics.every == 0 || line.validation_loss.has_value());
   if (!written.ok()) return give_up(written.error());
   context_.observer.stepped(line);
-  if (!line.validation_loss) return;
+  if (!line.validation_loss) {
+    const bool last = line.step == context_.setup.options.train.steps;
+    if (stopping_ && last && context_.setup.data->validation)
+      context_.observer.warned(fmt::format("the validation after step {}, the last one, was cut short", line.step));
+    return;
+  }
   context_.observer.validated(line);
   if (const Status drawn = draw(); !drawn.ok()) give_up(drawn.error());
 }
@@ -194,22 +206,22 @@ void HeadActor::staged(StagedCheckpoint staged) {
   if (!folder.ok()) return give_up(folder.error());
   saved_ = *folder;
   saved_step_ = staged.step;
-  if (const Status pruned = store.prune(context_.setup.options.checkpoint.keep); !pruned.ok()) give_up(pruned.error());
+  const Status pruned = store.prune(context_.setup.options.checkpoint.keep);
+  if (!pruned.ok()) context_.observer.warned("an older checkpoint stays: " + pruned.error().message());
 }
 
 void HeadActor::rank_down(actor::Down down) {
-  if (gang_.size() == 0 || down.cause->kind == actor::Exit::Kind::stopped) return;
-  if (lost_.empty()) {
+  const auto rank = std::ranges::find_if(gang_, [&](const Ref<TrainerActor>& one) {
+    return one.endpoint()->node() == down.node && one.endpoint()->id() == down.actor;
+  });
+  if (rank == gang_.end() || down.cause->kind == actor::Exit::Kind::stopped) return;
+  if (cause_.empty()) {
     lost_by_link_ = down.cause->kind == actor::Exit::Kind::lost;
-    const auto is_down = [&](const Ref<TrainerActor>& rank) {
-      return rank.endpoint()->node() == down.node && rank.endpoint()->id() == down.actor;
-    };
-    lost_ = lost_by_link_
-                ? fmt::format("rank {} ({}) was lost {}: {}", std::ranges::find_if(gang_, is_down) - gang_.begin(),
-                              down.cause->where, when(), down.cause->why)
-                : fmt::format("{}, {}", down.cause->why, when());
+    cause_ = lost_by_link_ ? fmt::format("rank {} ({}) was lost {}: {}", rank - gang_.begin(), down.cause->where,
+                                         when(), down.cause->why)
+                           : fmt::format("{}, {}", down.cause->why, when());
   }
-  (void)agent_.try_tell<&AgentActor::kill_gang>(lost_).ok();  // end_gang() follows in any case
+  (void)agent_.try_tell<&AgentActor::kill_gang>(cause_).ok();  // end_gang() follows in any case
 }
 
 std::string HeadActor::when() const {
@@ -219,8 +231,9 @@ std::string HeadActor::when() const {
   return last_step_ < steps ? fmt::format("at step {}", last_step_ + 1) : fmt::format("after step {}", steps);
 }
 
-std::string HeadActor::loss(const GangEnd& end) const {
-  if (!lost_by_link_ || end.first.empty()) return lost_;
+std::string HeadActor::loss(const GangEnd& end, const Error& unanswered) const {
+  const bool host_knows_better = cause_.empty() || lost_by_link_;
+  if (!host_knows_better || end.first.empty()) return cause_.empty() ? unanswered.message() : cause_;
   return fmt::format("{} {}{}{}", end.first, when(), end.last_words.empty() ? "" : ": ", end.last_words);
 }
 

@@ -57,8 +57,10 @@ class HeadActor final : public actor::Actor {
   using Protocol = actor::Methods<&HeadActor::stepped, &HeadActor::staged>;
 
  private:
-  // One generation, from its start to its end. An error with `lost_` empty would come again.
+  // One generation, from its start to its end. An error without `lost_` would come again.
   actor::Task<Result<PlanReport>> generation();
+  template <class Answer>
+  Result<Answer> joined(const std::vector<Result<Answer>>& answers);
   // The step of what was loaded.
   actor::Task<Result<int64_t>> load_newest();
   actor::Task<Result<RankLoaded>> load(const std::string& folder);
@@ -70,15 +72,16 @@ class HeadActor final : public actor::Actor {
   void give_up(const Error& error);
   // "while the ranks came up", "at step 37".
   std::string when() const;
-  // What the generation died of, in one line.
-  std::string loss(const GangEnd& end) const;
+  // What the generation died of, in one line, as well as anybody knows it.
+  std::string loss(const GangEnd& end, const Error& unanswered) const;
 
   HeadContext context_;
   actor::Ref<AgentActor> agent_;
   actor::MeshRef<TrainerActor> gang_;
   bool stopping_ = false;
   bool other_run_ = false;        // the checkpoint at hand is whole, but another run's
-  std::string lost_;              // why this generation ended, as it looked from here; "": it has not
+  bool lost_ = false;             // a rank has not answered: another generation may do better
+  std::string cause_;             // why the first of them went down, as it looked from here; "": none has
   bool lost_by_link_ = false;     // the rank's host may know better
   bool computing_ = false;        // the ranks of this generation are at a plan
   int64_t last_step_ = 0;         // that rank 0 has told of, or was loaded

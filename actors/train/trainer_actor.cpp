@@ -74,9 +74,9 @@ void TrainerActor::interrupt() {
 }
 
 template <class T, class Work>
-Task<Result<T>> TrainerActor::on_thread(Work work) {
-  // A value, or what was thrown instead.
-  using Outcome = std::variant<T, std::exception_ptr>;
+Task<Result<Result<T>>> TrainerActor::on_thread(Work work) {
+  // What was returned, or thrown instead.
+  using Outcome = std::variant<Result<T>, std::exception_ptr>;
   const actor::Handoff<Outcome> handoff;
   ++*jobs_;
   thread_.post([jobs = jobs_, ranks = context_.ranks, work = std::move(work), sender = handoff.sender()]() mutable {
@@ -88,6 +88,12 @@ Task<Result<T>> TrainerActor::on_thread(Work work) {
       ranks->abort(error.what());
       --*jobs;
       sender.set(Outcome(std::current_exception()));
+    } catch (const std::bad_alloc&) {  // as another generation would find out, too
+      Error error =
+          failed("rank {}: out of memory: use a smaller model, micro_batch or sequence_length", ranks->rank());
+      ranks->abort(error.message());
+      --*jobs;
+      sender.set(Outcome(Result<T>(std::move(error))));
     } catch (const std::exception& error) {
       // The others wait for this rank in vain, and shall say so, too.
       const std::string cause = fmt::format("rank {} failed: {}", ranks->rank(), error.what());
@@ -98,12 +104,12 @@ Task<Result<T>> TrainerActor::on_thread(Work work) {
   });
   Outcome outcome = TROUPE_CO_TRY(co_await handoff.wait(actor::kNever));
   if (auto* thrown = std::get_if<std::exception_ptr>(&outcome)) std::rethrow_exception(*thrown);
-  co_return std::get<T>(std::move(outcome));
+  co_return std::get<Result<T>>(std::move(outcome));
 }
 
 Task<Result<RankReady>> TrainerActor::prepare(RankAssignment assignment) {
-  using Created = Result<std::unique_ptr<TrainingRank>>;
-  Created rank = TROUPE_CO_TRY(co_await on_thread<Created>([this, assignment = std::move(assignment)] {
+  using Made = std::unique_ptr<TrainingRank>;
+  Result<Made> rank = TROUPE_CO_TRY(co_await on_thread<Made>([this, assignment = std::move(assignment)] {
     return TrainingRank::create(assignment, context_.setup, context_.device, *context_.ranks, context_.files,
                                 context_.clock);
   }));
@@ -114,21 +120,23 @@ Task<Result<RankReady>> TrainerActor::prepare(RankAssignment assignment) {
 
 Task<Result<RankLoaded>> TrainerActor::load(CheckpointFolder from) {
   TROUPE_CHECK(rank_, "a checkpoint before prepare()");
-  co_return co_await on_thread<RankLoaded>([rank = rank_.get(), from = std::move(from)] {
-    const Status loaded = rank->load(from.folder);
-    if (!loaded.ok()) return answer_of<RankLoaded>(loaded.error());
-    return RankLoaded{{}, rank->completed()};
-  });
+  const Result<int64_t> completed =
+      TROUPE_CO_TRY(co_await on_thread<int64_t>([rank = rank_.get(), from = std::move(from)]() -> Result<int64_t> {
+        TROUPE_TRY(rank->load(from.folder));
+        return rank->completed();
+      }));
+  co_return completed.ok() ? RankLoaded{{}, *completed} : answer_of<RankLoaded>(completed.error());
 }
 
 Task<Result<PlanReport>> TrainerActor::run(StepPlan plan) {
   TROUPE_CHECK(rank_, "a plan before prepare()");
-  co_return co_await on_thread<PlanReport>([this, rank = rank_.get(), plan] {
+  const Result<PlanReport> report = TROUPE_CO_TRY(co_await on_thread<PlanReport>([this, rank = rank_.get(), plan] {
     Reporter reporter(context_.head, context_.clock);
     auto report = rank->run(plan, reporter);
     reporter.tell();
-    return report.ok() ? *report : answer_of<PlanReport>(report.error());
-  });
+    return report;
+  }));
+  co_return report.ok() ? *report : answer_of<PlanReport>(report.error());
 }
 
 void TrainerActor::stop() {
@@ -137,7 +145,7 @@ void TrainerActor::stop() {
 
 Task<void> TrainerActor::on_stop() {
   interrupt();
-  (void)co_await on_thread<bool>([] { return true; });  // the job at hand has ended
+  (void)co_await on_thread<bool>([] { return Result<bool>(true); });  // the job at hand has ended
 }
 
 }  // namespace troupe::train

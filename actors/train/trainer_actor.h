@@ -32,7 +32,7 @@ class TrainerActor final : public actor::Actor {
   ~TrainerActor() override;
 
   // Each begins when the one before has ended, on the rank's thread. An exception there (a broken invariant, a group
-  // that was aborted) is this actor's death.
+  // that was aborted) is this actor's death; having no memory is a failure that is answered.
   actor::Task<Result<RankReady>> prepare(RankAssignment assignment);
   actor::Task<Result<RankLoaded>> load(CheckpointFolder from);
   actor::Task<Result<PlanReport>> run(StepPlan plan);
@@ -44,9 +44,9 @@ class TrainerActor final : public actor::Actor {
   using Protocol = actor::Methods<&TrainerActor::prepare, &TrainerActor::load, &TrainerActor::run, &TrainerActor::stop>;
 
  private:
-  // Runs `work` on the rank's thread and waits for what it returns.
+  // Runs `work` on the rank's thread and waits for what it returns. An error that is not its own: this actor ends.
   template <class T, class Work>
-  actor::Task<Result<T>> on_thread(Work work);
+  actor::Task<Result<Result<T>>> on_thread(Work work);
 
   void interrupt();
 

@@ -192,8 +192,10 @@ Status train_command(const Request& request) {
 
   net::LocalNode local(TROUPE_TRY(net::LocalNode::here("head", 0)), net::program_build(), TROUPE_TRY(random_token()));
   const net::Peer& self = local.self();
-  // The cores are the ranks': an idle loop sleeps at once.
-  actor::ThreadedNode node({.name = self.name, .host = self.host, .pid = self.pid, .id = self.node}, 1,
+  // The head writes files, and has a loop of its own: links have their heartbeats however long a disk takes. The cores
+  // are the ranks': an idle loop sleeps at once.
+  constexpr int kHeadLoop = 1;
+  actor::ThreadedNode node({.name = self.name, .host = self.host, .pid = self.pid, .id = self.node}, kHeadLoop + 1,
                            {.spin = std::chrono::nanoseconds(0)});
   actor::Ref<train::AgentActor> agent;
   if (request.processes == 0) {
@@ -218,14 +220,16 @@ Status train_command(const Request& request) {
       .ranks = ranks,
       .resume = request.resume,
       .clock = clock};
-  const auto head =
-      node->spawn<train::HeadActor>({.reentrant = true, .registered = train::kHeadName}, std::move(context));
-  node->spawn<StopWatcher>({}, signals, view, head);
+  const auto head = node->spawn<train::HeadActor>(
+      {.loop = kHeadLoop, .reentrant = true, .registered = train::kHeadName}, std::move(context));
+  node->spawn<StopWatcher>({.loop = kHeadLoop}, signals, view, head);
   const auto end = head.ask_blocking<&train::HeadActor::run>(agent, std::chrono::hours(24 * 365));
   const Status stopped = node->stop_blocking(std::chrono::seconds(30));
   if (!end.ok()) return Error(end.error());
   if (!stopped.ok()) return Error(stopped.error());
   if (!end->interrupted) return {};
+  if (end->checkpoint.empty())
+    return Error(ErrorKind::interrupted, "stopped before the first step; there was nothing to save yet");
   return Error(ErrorKind::interrupted,
                fmt::format("stopped after step {} of {}, state saved in {}; go on with --resume", end->steps,
                            setup.options.train.steps, end->checkpoint));
