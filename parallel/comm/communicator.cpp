@@ -212,6 +212,16 @@ std::string mismatch(const std::string& group, int rank_a, const Signature& a, i
   return fmt::format("group \"{}\": rank {} started {}, rank {} {}", group, rank_a, describe(a), rank_b, describe(b));
 }
 
+std::string pair_differs(const std::string& group, const Signature& signature, int from, int64_t sends, int to,
+                         int64_t expects) {
+  return fmt::format("group \"{}\": in {} rank {} sends {} elements to rank {}, which expects {}", group,
+                     describe(signature), from, sends, to, expects);
+}
+
+std::string rank_left(std::string_view who, const std::string& group, const Signature& signature) {
+  return fmt::format("{} left group \"{}\" before {}", who, group, describe(signature));
+}
+
 std::string no_answer(const std::vector<std::string>& absent, std::chrono::milliseconds waited,
                       const Signature& signature, const std::string& group, int size) {
   return fmt::format("no answer from {} for {:.1f} s in {} of group \"{}\"; {} of {} ranks are waiting for {}",

@@ -167,9 +167,7 @@ class HostOperation final : public ProcessOperation {
       HostChannel::State& theirs = channel_.state(r);
       const bool gone = theirs.gone.load(std::memory_order_acquire);
       if (theirs.started.load(std::memory_order_acquire) <= number_) {
-        if (gone)
-          problem =
-              fmt::format("rank {} left group \"{}\" before {}", r, channel_.group_name_, describe(request.signature));
+        if (gone) problem = rank_left(fmt::format("rank {}", r), channel_.group_name_, request.signature);
         return false;
       }
       const Signature& signature = theirs.signatures[number_ % kSignatures];
@@ -207,10 +205,7 @@ class HostOperation final : public ProcessOperation {
           for (int to = 0; to < n(); ++to) rounds_ = std::max(rounds_, rounds(counts[to], per_round_));
           const auto f = static_cast<size_t>(from);
           const int64_t takes = request.receive_offsets[f + 1] - request.receive_offsets[f];
-          if (counts[me()] != takes) {
-            problem = fmt::format("group \"{}\": in {} rank {} sends {} elements to rank {}, which expects {}",
-                                  channel_.group_name_, describe(s), from, counts[me()], me(), takes);
-          }
+          if (counts[me()] != takes) problem = pair_differs(channel_.group_name_, s, from, counts[me()], me(), takes);
         }
         break;
       }

@@ -63,12 +63,14 @@ class Collective final : public ProcessOperation {
 
   void begin() {
     begun_ = true;
+    const auto header_to = [&](size_t i) -> MessageHeader {
+      if (request.signature.kind != OperationKind::all_to_all) return {number_, request.signature, 0, 0};
+      return {number_, request.signature, request.send_offsets[i + 1] - request.send_offsets[i], 0};
+    };
+    headers_[static_cast<size_t>(me())] = header_to(static_cast<size_t>(me()));
     for_others([&](int r) {
       const auto i = static_cast<size_t>(r);
-      sent_[i] = {number_, request.signature, 0, 0};
-      if (request.signature.kind == OperationKind::all_to_all) {
-        sent_[i].elements = request.send_offsets[i + 1] - request.send_offsets[i];
-      }
+      sent_[i] = header_to(i);
       transfers_.receive(&headers_[i], sizeof(MessageHeader), group_.members[i], group_.collective_tag());
       transfers_.send(&sent_[i], sizeof(MessageHeader), group_.members[i], group_.collective_tag());
     });
@@ -93,20 +95,17 @@ class Collective final : public ProcessOperation {
   bool meet() {
     for (int r = 0; r < n(); ++r) {
       const auto i = static_cast<size_t>(r);
-      if (r == me()) continue;
-      const MessageHeader& header = headers_[i];
+      const MessageHeader& header = headers_[i];  // one's own among them
       if (header.left) {
-        problem = fmt::format("rank {} left group \"{}\" before {}", r, group_.name, describe(request.signature));
+        problem = rank_left(fmt::format("rank {}", r), group_.name, request.signature);
       } else if (header.signature != request.signature || header.operation != number_) {
         const Signature& mine = request.signature;
         problem = r < me() ? mismatch(group_.name, r, header.signature, me(), mine)
                            : mismatch(group_.name, me(), mine, r, header.signature);
       } else if (request.signature.kind == OperationKind::all_to_all) {
         const int64_t takes = request.receive_offsets[i + 1] - request.receive_offsets[i];
-        if (header.elements != takes) {
-          problem = fmt::format("group \"{}\": in {} rank {} sends {} elements to rank {}, which expects {}",
-                                group_.name, describe(request.signature), r, header.elements, me(), takes);
-        }
+        if (header.elements != takes)
+          problem = pair_differs(group_.name, request.signature, r, header.elements, me(), takes);
       }
     }
     return problem.empty();
@@ -133,10 +132,7 @@ class Collective final : public ProcessOperation {
           send(in(give[i]), give[i + 1] - give[i], r);
         });
         const auto i = static_cast<size_t>(me());
-        if (take[i + 1] - take[i] != give[i + 1] - give[i]) {
-          problem = fmt::format("group \"{}\": in {} rank {} sends {} elements to itself, and expects {}", group_.name,
-                                describe(s), me(), give[i + 1] - give[i], take[i + 1] - take[i]);
-        } else if (take[i + 1] > take[i]) {
+        if (take[i + 1] > take[i]) {
           std::memcpy(out(take[i]), in(give[i]), bytes(take[i + 1] - take[i]));
         }
         break;

@@ -23,10 +23,6 @@ constexpr auto kNap = 10ms;
 // An operation waited for this long after its start runs beside computation.
 constexpr auto kOverlap = 300us;
 
-bool is_point_to_point(const Request& request) {
-  return request.signature.kind == OperationKind::send || request.signature.kind == OperationKind::receive;
-}
-
 }  // namespace
 
 struct ProcessEngine::Notice {
@@ -115,7 +111,7 @@ bool ProcessEngine::advance(ProcessGroup& group) {
       operation.problem = fmt::format("MPI failed in {} of group \"{}\": {}", describe(operation.request.signature),
                                       group.messages.name, failure.what());
     }
-    if (!operation.problem.empty()) abort(*group.link, operation.problem);
+    if (!operation.problem.empty()) abort_locked(*group.link, operation.problem);
     return moved;
   };
   bool moved = false;
@@ -217,6 +213,14 @@ void ProcessEngine::send_notices(FamilyLink& link) {
 void ProcessEngine::abort(FamilyLink& link, std::string_view reason) noexcept {
   link.family->abort(reason);
   if (!link.several_hosts) return;
+  const Lock lock(mutex_);  // stand_in() is not between its look and its sleep
+  abort_locked(link, reason);
+}
+
+// REQUIRES: mutex_ held.
+void ProcessEngine::abort_locked(FamilyLink& link, std::string_view reason) noexcept {
+  link.family->abort(reason);
+  if (!link.several_hosts) return;
   notices_due_ = true;
   stand_in_.notify_one();
 }
@@ -295,7 +299,7 @@ void ProcessEngine::deadline_passed(ProcessGroup& group, const ProcessOperation&
       names.push_back(fmt::format("rank {} (node {}, pid {})", r, info.node, info.process_id));
     }
     const Signature& signature = operation.request.signature;
-    const int size = is_point_to_point(operation.request) ? 2 : group.messages.size();
+    const int size = is_point_to_point(operation.request.signature.kind) ? 2 : group.messages.size();
     reason = names.empty() ? fmt::format("{} of group \"{}\" did not move for {} ms", describe(signature),
                                          group.messages.name, group.options.deadline.count())
                            : no_answer(names, group.options.deadline, signature, group.messages.name, size);

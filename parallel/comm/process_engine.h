@@ -62,7 +62,7 @@ class ProcessEngine {
   void drop(const std::shared_ptr<ProcessGroup>&, const ProcessGroup::OperationPointer&) noexcept;
   void leave(const std::shared_ptr<ProcessGroup>&) noexcept;
   // Any thread.
-  void abort(FamilyLink&, std::string_view reason) noexcept;
+  void abort(FamilyLink&, std::string_view reason) noexcept;  // waits for the lock where there are several hosts
 
   // Listens for aborts from other hosts, if there are any.
   void listen(const std::shared_ptr<FamilyLink>&);
@@ -89,6 +89,7 @@ class ProcessEngine {
   };
   bool hear(Listening&);
   void send_notices(FamilyLink&);
+  void abort_locked(FamilyLink&, std::string_view reason) noexcept;
   void fail(ProcessGroup&);
   bool anything_under_way() const;
   std::chrono::microseconds nap() const;
@@ -108,7 +109,7 @@ class ProcessEngine {
   std::vector<std::shared_ptr<Notice>> sent_notices_;
   std::vector<ProcessGroup::OperationPointer> abandoned_;  // MPI may still touch their tensors
   int next_context_ = 0;
-  bool any_aborted_ = false;
+  std::atomic<bool> any_aborted_{false};
 
   std::condition_variable stand_in_;
   std::atomic<bool> overlapping_{false};  // the last operation was waited for long after its start

@@ -20,6 +20,9 @@ enum class OperationKind : uint8_t {
   receive
 };
 std::string_view name_of(OperationKind);
+inline bool is_point_to_point(OperationKind kind) {
+  return kind == OperationKind::send || kind == OperationKind::receive;
+}
 
 // The same for all ranks of one operation, or they have not called the same one. Trivially copyable: it travels.
 struct Signature {
@@ -59,6 +62,11 @@ class Pending::Operation {
 
 // "group "data": rank 0 started all_reduce (sum) of 10 f32, rank 1 barrier".
 std::string mismatch(const std::string& group, int rank_a, const Signature& a, int rank_b, const Signature& b);
+
+// What one rank gives another and what that one expects are not the same.
+std::string pair_differs(const std::string& group, const Signature&, int from, int64_t sends, int to, int64_t expects);
+// `who` ("rank 3") starts nothing any more, and was needed.
+std::string rank_left(std::string_view who, const std::string& group, const Signature&);
 
 // "no answer from rank 5 for 5.0 s in all_reduce (sum) of 10 f32 of group "data"; 7 of 8 ranks are waiting for
 // it". `absent` names them ("rank 5 (node n3, pid 41)").

@@ -13,8 +13,6 @@ namespace {
 // Where every rank can have a core, a waiter looks for this long before it sleeps.
 constexpr std::chrono::microseconds kSpin{30};
 
-bool is_point_to_point(OperationKind kind) { return kind == OperationKind::send || kind == OperationKind::receive; }
-
 }  // namespace
 
 std::string ThreadFamily::reason() const {
@@ -139,10 +137,8 @@ std::string ThreadGroup::pairs_differ(const ThreadOperation& operation) const {
       const auto& wanted = operation.requests[to].receive_offsets;
       const int64_t sends = sent[to + 1] - sent[to];
       const int64_t takes = wanted[from + 1] - wanted[from];
-      if (sends != takes) {
-        return fmt::format("group \"{}\": in {} rank {} sends {} elements to rank {}, which expects {}", name_,
-                           describe(operation.signature), from, sends, to, takes);
-      }
+      if (sends != takes)
+        return pair_differs(name_, operation.signature, static_cast<int>(from), sends, static_cast<int>(to), takes);
     }
   }
   return {};
@@ -255,7 +251,7 @@ void ThreadGroup::wait(ThreadOperation& operation) {
       if (!ready) gone = absent(operation, true);
     }
     if (!gone.empty()) {
-      family_->abort(fmt::format("{} left group \"{}\" before {}", gone[0], name_, describe(operation.signature)));
+      family_->abort(rank_left(gone[0], name_, operation.signature));
       continue;
     }
     if (pair ? ready && work(operation) : head && work(*head)) continue;

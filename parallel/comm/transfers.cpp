@@ -31,12 +31,14 @@ void Transfers::receive_from_any(void* data, int bytes, int tag) {
 }
 
 bool Transfers::settle(bool& moved) {
+  const char* error = nullptr;  // thrown when no message is on its way within the list
   std::erase_if(messages_, [&](Message& message) {
     bool done = false;
-    check(calls_.test(&message.request, &done));
+    if (error == nullptr) error = calls_.test(&message.request, &done);
     moved = moved || done;
     return done;
   });
+  check(error);
   return messages_.empty();
 }
 

@@ -181,6 +181,20 @@ TEST_P(Failures, PairsThatDifferAreNamed) {
     });
     EXPECT_THAT(error, HasSubstr("rank 1 sends 8 elements to rank 0, which expects 2"));
   });
+  // A rank's own piece is no exception, and is told before anything moves.
+  world().run([&](Communicator& comm, Device& device) {
+    const auto n = static_cast<size_t>(comm.size());
+    std::vector<int64_t> send(n, 1), receive(n, 1);
+    if (comm.rank() == 1) receive[1] = 3;
+    const Tensor in = Tensor::zeros(device, DType::f32, {static_cast<int64_t>(n), 2});
+    const Tensor out = Tensor::zeros(device, DType::f32, {static_cast<int64_t>(n) + (comm.rank() == 1 ? 2 : 0), 2});
+    const std::string own = error_of([&] { comm.all_to_all_v(in, send, out, receive).wait(); });
+    if (comm.rank() == 1) EXPECT_THAT(own, HasSubstr("rank 1 sends 2 elements to rank 1, which expects 6"));
+    EXPECT_THAT(error_of([&] {
+                  for (;;) comm.barrier();
+                }),
+                HasSubstr("rank 1 sends 2 elements to rank 1, which expects 6"));
+  });
   world().run([&](Communicator& comm, Device& device) {
     const std::string error = error_of([&] {
       if (comm.rank() == 0) comm.send(Tensor::zeros(device, DType::f32, {5}), 1, 3).wait();
