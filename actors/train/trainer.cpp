@@ -71,14 +71,18 @@ parallel::Batch Trainer::upload(const data::SequenceBatch& from, int64_t begin, 
   return batch;
 }
 
-Result<StepReport> Trainer::step(const data::SequenceBatch& batch) {
+Trainer::Meeting Trainer::meet(const data::SequenceBatch& batch, bool stop) {
+  const std::vector<int64_t> all = sum_over_ranks<int64_t>({batch.target_count, stop ? 1 : 0});
+  return {all[0], all[1] > 0};
+}
+
+Result<StepReport> Trainer::step(const data::SequenceBatch& batch, int64_t targets) {
   const int64_t sequences = batch.size();
   TROUPE_CHECK(sequences == local_batch(), "a rank's batch of {} sequences, not {}", sequences, local_batch());
   StepReport report;
   report.step = completed_ + 1;
   report.tokens = options_.global_batch * batch.sequence_length;
   report.learning_rate = options_.learning_rate.at(report.step, options_.steps);
-  const int64_t targets = count_targets(batch.target_count);
   const double weight = targets > 0 ? 1.0 / static_cast<double>(targets) : 0;
 
   double loss = 0;
@@ -94,24 +98,24 @@ Result<StepReport> Trainer::step(const data::SequenceBatch& batch) {
     const Tensor weights = filled(device_, losses.dtype(), losses.tensor().elements(), weight);
     tape.backward(std::span(&losses, 1), std::span(&weights, 1));
   }
-  TROUPE_TRY(check(batch, weight, found));
-  const Tensor total = Tensor::from<double>(device_, std::span(&loss, 1), {1}, MemoryKind::buffers);
-  data_.all_reduce(total).wait();
-  report.loss = total.to_host<double>()[0] * weight;
+  const std::vector<double> all = sum_over_ranks<double>({loss, found ? 1.0 : 0.0});
+  if (all[1] > 0) return explain(batch, weight, found);
+  report.loss = all[0] * weight;
   sum_gradients();
-  report.gradient_norm = optimizer_->gradient_norm();
-  if (!std::isfinite(report.gradient_norm)) found = NotFinite{"gradient norm", report.gradient_norm, 0, sequences};
-  TROUPE_TRY(check(batch, weight, found));
+  report.gradient_norm = optimizer_->gradient_norm();  // the same bits on all ranks: all of them see what is wrong
+  if (!std::isfinite(report.gradient_norm))
+    return explain(batch, weight, NotFinite{"gradient norm", report.gradient_norm, 0, sequences});
   optimizer_->step(report.step, report.learning_rate, report.gradient_norm);
   completed_ = report.step;
   return report;
 }
 
-int64_t Trainer::count_targets(int64_t local) {
-  if (data_.size() == 1) return local;
-  const Tensor count = Tensor::from<int64_t>(device_, std::span(&local, 1), {1}, MemoryKind::buffers);
-  data_.all_reduce(count).wait();
-  return count.to_host<int64_t>()[0];
+template <class T>
+std::vector<T> Trainer::sum_over_ranks(std::vector<T> values) {
+  if (data_.size() == 1) return values;
+  const Tensor sums = Tensor::from<T>(device_, values, {static_cast<int64_t>(values.size())}, MemoryKind::buffers);
+  data_.all_reduce(sums).wait();
+  return sums.template to_host<T>();
 }
 
 void Trainer::sum_gradients() {
@@ -125,22 +129,23 @@ void Trainer::sum_gradients() {
   parallel::all_reduce_together(data_, gradients);
 }
 
-Status Trainer::check(const data::SequenceBatch& batch, double weight, const std::optional<NotFinite>& found) {
+Error Trainer::explain(const data::SequenceBatch& batch, double weight, const std::optional<NotFinite>& found) {
   const auto forget_gradients = [&] {
     for (parallel::Parameter* p : parameters_->all()) p->forget_gradient();
   };
   Status here;
   std::string where;
+  forget_gradients();
   if (found) {
-    forget_gradients();
     where = first_non_finite(batch, found->begin, found->end, weight);
     here = failed("step {}: the {} is {}; first not finite in {}{}", completed_ + 1, found->what, found->value,
                   where.empty() ? "no operation when run again" : where,
                   data_.size() > 1 ? fmt::format(" on rank {}", data_.rank()) : std::string());
   }
   const Status all = parallel::agree(data_, device_, here, where.empty() ? 0 : 1);
-  if (!all.ok()) forget_gradients();
-  return all;
+  TROUPE_CHECK(!all.ok(), "no rank has found what one has told of");
+  forget_gradients();  // of the run that looked for the operation
+  return all.error();
 }
 
 ValidationReport Trainer::evaluate(const data::SequenceBatch& batch) {

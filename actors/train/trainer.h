@@ -33,11 +33,19 @@ class Trainer {
   Trainer(parallel::DecoderConfig config, TrainOptions options, parallel::Numerics numerics, kernels::Device& device,
           parallel::Communicator& data);
 
+  // What all ranks' shares hold together, and whether one of them wants to stop. Throws CommunicationError.
+  struct Meeting {
+    int64_t targets = 0;
+    bool stop = false;
+  };
+  Meeting meet(const data::SequenceBatch& batch, bool stop);
+
   // The update that makes step completed() + 1. `batch` is this rank's share of the global batch: sequences
-  // [rank, rank + 1) · local_batch() of it. The same report on all ranks.
+  // [rank, rank + 1) · local_batch() of it; `targets` those of the whole. The same report on all ranks.
   // The same error (failed), parameters untouched, on all ranks: the loss or a gradient is not finite; names step, rank
   // and operation. Throws CommunicationError.
-  Result<StepReport> step(const data::SequenceBatch& batch);
+  Result<StepReport> step(const data::SequenceBatch& batch, int64_t targets);
+  Result<StepReport> step(const data::SequenceBatch& batch) { return step(batch, meet(batch, false).targets); }
   int64_t local_batch() const { return options_.global_batch / data_.size(); }
 
   // The summed loss of `batch`'s targets and their number, of this rank alone; nothing changes.
@@ -54,15 +62,16 @@ class Trainer {
 
  private:
   parallel::Batch upload(const data::SequenceBatch& batch, int64_t begin, int64_t end, bool training);
-  int64_t count_targets(int64_t local);
+  template <class T>
+  std::vector<T> sum_over_ranks(std::vector<T> values);
   void sum_gradients();
   struct NotFinite {
     std::string_view what;
     double value = 0;
     int64_t begin = 0, end = 0;  // sequences of the batch to look at
   };
-  // An Error on all ranks if one of them found something, with the operation if a rank can name it.
-  Status check(const data::SequenceBatch& batch, double weight, const std::optional<NotFinite>& found);
+  // What one rank at least has found, as an Error on all, with the operation if a rank can name it.
+  Error explain(const data::SequenceBatch& batch, double weight, const std::optional<NotFinite>& found);
   // Runs microbatches [begin, end) again: the first operation, parameter or gradient that is not finite; "" if none is.
   std::string first_non_finite(const data::SequenceBatch& batch, int64_t begin, int64_t end, double weight);
 

@@ -5,7 +5,6 @@
 #include <numbers>
 
 #include "actors/train/trainer_state.h"
-#include "parallel/comm/agreement.h"
 
 namespace troupe::train {
 
@@ -68,11 +67,11 @@ Result<PlanReport> TrainingRank::run(const StepPlan& plan, RankObserver& observe
   TROUPE_CHECK(plan.first_step == completed() + 1, "a plan from step {} after step {}", plan.first_step, completed());
   bool stopped = false;
   while (completed() < plan.last_step) {
-    stopped = parallel::any_rank(ranks_, device_, stop_requested_);
+    std::optional<MetricsLine> line = TROUPE_TRY(step());
+    stopped = !line;
     if (stopped) break;
-    MetricsLine line = TROUPE_TRY(step());
-    if (validates_after(line.step)) validate(line);
-    if (ranks_.rank() == 0) observer.stepped(line);
+    if (validates_after(line->step)) validate(*line);
+    if (ranks_.rank() == 0) observer.stepped(*line);
   }
   if (ranks_.rank() == 0) TROUPE_TRY(stage(observer));
   return PlanReport{{}, completed(), stopped};
@@ -84,11 +83,14 @@ bool TrainingRank::validates_after(int64_t step) const {
   return step == options.steps || (options.validate_every > 0 && step % options.validate_every == 0);
 }
 
-Result<MetricsLine> TrainingRank::step() {
+Result<std::optional<MetricsLine>> TrainingRank::step() {
   const double start = clock_.seconds();
   const TrainOptions& options = setup_->options.train;
   const int64_t share = trainer_->local_batch(), begin = sequences_ + ranks_.rank() * share;
-  const StepReport report = TROUPE_TRY(trainer_->step(setup_->data->sampler.sequences(begin, begin + share)));
+  const data::SequenceBatch batch = setup_->data->sampler.sequences(begin, begin + share);
+  const Trainer::Meeting meeting = trainer_->meet(batch, stop_requested_);
+  if (meeting.stop) return std::optional<MetricsLine>();
+  const StepReport report = TROUPE_TRY(trainer_->step(batch, meeting.targets));
   sequences_ += options.global_batch;
   MetricsLine line;
   line.step = report.step;
@@ -100,7 +102,7 @@ Result<MetricsLine> TrainingRank::step() {
   line.learning_rate = report.learning_rate;
   line.mfu = peak_flops_ > 0 ? flops_per_token_ * line.tokens_per_second / peak_flops_ : 0;
   line.generation = generation_;
-  return line;
+  return std::optional(line);
 }
 
 // Each rank takes its share of the split, in order; sums are joined at the end.
@@ -111,19 +113,17 @@ void TrainingRank::validate(MetricsLine& line) {
   if (options.validation_sequences > 0) count = std::min(count, options.validation_sequences);
   const int64_t size = ranks_.size(), rank = ranks_.rank();
   const int64_t end = count * (rank + 1) / size, chunk = trainer_->options().micro_batch;
-  double sums[2] = {0, 0};  // loss, targets
-  bool complete = true;
-  for (int64_t begin = count * rank / size; begin < end && complete; begin += chunk) {
-    complete = !stop_requested_;
+  double sums[3] = {0, 0, 0};  // loss, targets, ranks that were told to stop
+  for (int64_t begin = count * rank / size; begin < end && sums[2] == 0; begin += chunk) {
+    sums[2] = stop_requested_ ? 1 : 0;
     const ValidationReport part = trainer_->evaluate(set.sequences(begin, std::min(begin + chunk, end)));
     sums[0] += part.loss;
     sums[1] += static_cast<double>(part.targets);
   }
-  if (parallel::any_rank(ranks_, device_, !complete)) return;  // a part would pass for the whole
-  const Tensor total = Tensor::from<double>(device_, sums, {2}, MemoryKind::buffers);
+  const Tensor total = Tensor::from<double>(device_, sums, {3}, MemoryKind::buffers);
   ranks_.all_reduce(total).wait();
   const std::vector<double> all = total.to_host<double>();
-  if (all[1] == 0) return;
+  if (all[1] == 0 || all[2] > 0) return;  // a part would pass for the whole
   line.validation_loss = all[0] / all[1];
   if (count == set.count()) {
     line.validation_bits_per_byte = all[0] / std::numbers::ln2 / static_cast<double>(set.text_bytes());

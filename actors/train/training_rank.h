@@ -48,7 +48,7 @@ class TrainingRank {
  private:
   TrainingRank(const RankAssignment& assignment, std::shared_ptr<const RunSetup> setup, kernels::Device& device,
                parallel::Communicator& ranks, FileSystem& files, const Clock& clock);
-  Result<MetricsLine> step();
+  Result<std::optional<MetricsLine>> step();  // none: one of the ranks was told to stop
   bool validates_after(int64_t step) const;
   void validate(MetricsLine& line);
   Status stage(RankObserver& observer);

@@ -17,10 +17,6 @@ int64_t largest(Communicator& group, kernels::Device& device, int64_t here) {
 
 }  // namespace
 
-bool any_rank(Communicator& group, kernels::Device& device, bool here) {
-  return group.size() == 1 ? here : largest(group, device, here ? 1 : 0) != 0;
-}
-
 Status agree(Communicator& group, kernels::Device& device, const Status& here, int weight) {
   if (group.size() == 1) return here;
   // The claim of a rank: its weight, then how low it is, then (for the others to know) kind and length of its error.

@@ -109,6 +109,26 @@ TEST_F(TrainingRankTest, NobodyWaitsInACollectiveWhileACheckpointIsStaged) {
   EXPECT_TRUE(seen[1].checkpoints.empty());
 }
 
+TEST_F(TrainingRankTest, AStopThatOneRankHearsOfStopsAllAfterTheSameStep) {
+  const auto shared = setup(config());
+  auto groups = parallel::make_thread_communicators(2);
+  std::vector<PlanReport> reports(2);
+  std::vector<std::thread> threads;
+  for (size_t r = 0; r < 2; ++r) {
+    threads.emplace_back([&, r] {
+      const auto device = kernels::make_cpu_device(1);
+      auto rank = TrainingRank::create(assignment(config(), *shared), shared, *device, *groups[r], files_, clock_);
+      ASSERT_TRUE(rank.ok()) << rank.error().message();
+      Recorder seen;
+      ASSERT_TRUE((*rank)->run({1, 3}, seen).ok());
+      if (r == 1) (*rank)->request_stop();
+      reports[r] = (*rank)->run({4, 10}, seen).value();
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  for (const PlanReport& report : reports) EXPECT_EQ(report, (PlanReport{{}, 3, true}));
+}
+
 TEST_F(TrainingRankTest, ReadsTheSetupThatItIsNotGiven) {
   const auto shared = setup(config());
   const auto rank = make(assignment(config(), *shared), nullptr);
