@@ -155,7 +155,12 @@ Task<Result<RankLoaded>> HeadActor::load(const std::string& folder) {
   const Status fits = context_.setup.check_fits(*checkpoint);
   other_run_ = !fits.ok();  // no older one would fit better
   if (!fits.ok()) co_return Error(fits.error());
-  co_return joined(co_await gang_.ask<&TrainerActor::load>(CheckpointFolder{folder}, context_.options.load_deadline));
+  auto loaded =
+      joined(co_await gang_.ask<&TrainerActor::load>(CheckpointFolder{folder}, context_.options.load_deadline));
+  if (!loaded.ok() || !saved_.empty()) co_return loaded;
+  if (const std::string differences = context_.setup.differences_from(*checkpoint); !differences.empty())
+    context_.observer.warned(fmt::format("{} is of another run: {}; it goes on as this one", folder, differences));
+  co_return loaded;
 }
 
 StepPlan HeadActor::next_plan(int64_t completed) const {

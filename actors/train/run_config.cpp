@@ -11,7 +11,6 @@ Result<RunConfig> read_run_config(Config& config) {
   run.train = read_train_options(config);
   run.checkpoint = read_checkpoint_options(config);
   run.metrics = read_metrics_options(config);
-  for (std::string_view section : {"rollout", "rl", "serve"}) config.ignore(section);
   TROUPE_TRY(config.finish());
   return run;
 }

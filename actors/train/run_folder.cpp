@@ -1,6 +1,6 @@
 #include "actors/train/run_folder.h"
 
-#include <cstdlib>
+#include <charconv>
 
 #include "runtime/base/json.h"
 
@@ -38,8 +38,13 @@ Result<RunFolder> RunFolder::take(FileSystem& files, const std::string& out, boo
 
 Result<int64_t> RunFolder::next_generation() {
   const std::string path = out_ + "/generation";
-  const auto text = read_file(path, 64);
-  const int64_t written = text.ok() ? std::atoll(text->c_str()) : -1;
+  int64_t written = -1;
+  if (exists(path)) {
+    const std::string text = TROUPE_TRY(read_file(path, 64));
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), written);
+    if (error != std::errc() || written < 0 || (end != text.data() + text.size() && *end != '\n'))
+      return damaged("{}: is no number; write the highest \"generation\" of metrics.jsonl into it", path);
+  }
   const int64_t next = std::max(written, generation_) + 1;
   TROUPE_TRY(write_file_atomically(*files_, path, fmt::format("{}\n", next)));
   generation_ = next;

@@ -1,5 +1,6 @@
 // What a run is made of before its first step, the same for everyone who takes part in it: config, tokenizer, data.
 #pragma once
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -10,12 +11,15 @@
 
 namespace troupe::train {
 
-// The label of a manifest under which the tokenizer's fingerprint stands.
-inline constexpr std::string_view kTokenizerLabel = "tokenizer";
+// The labels of a manifest under which the fingerprints of tokenizer and tokens stand.
+inline constexpr std::string_view kTokenizerLabel = "tokenizer", kDataLabel = "data";
+// Whether a checkpoint's model was trained with that tokenizer.
+bool was_trained_with(const checkpoint::Manifest& manifest, const data::Tokenizer& tokenizer);
 // The folder of the encoded data, in OUT.
 inline constexpr std::string_view kTokensFolder = "tokens";
 
 struct RunSetup {
+  std::string config;  // resolved, TOML
   RunConfig options;
   std::unique_ptr<data::Tokenizer> tokenizer;
   std::optional<data::TrainingData> data;  // once open_data() has succeeded
@@ -27,10 +31,16 @@ struct RunSetup {
   Status open_data(const std::string& out, FileSystem& files, ThreadPool& threads,
                    const data::PrepareProgress& progress = {});
 
+  // What a manifest says of this run, beside its config. REQUIRES: with the data.
+  std::map<std::string, std::string> labels() const;
   // Whether the batch divides among so many ranks. Errors (usage): the nearest that does.
   Status check_ranks(int64_t ranks) const;
   // Whether a whole checkpoint is this run's. Errors (damaged): another tokenizer, another model.
   Status check_fits(const checkpoint::Checkpoint& checkpoint) const;
+  // What makes going on from it another run than it was, though its tensors fit: "train.seed is 7 there, 8 here; …";
+  // "": nothing. How long, how fast and on how many ranks it is trained is no such thing. REQUIRES: it fits; with the
+  // data.
+  std::string differences_from(const checkpoint::Checkpoint& checkpoint) const;
 };
 
 }  // namespace troupe::train

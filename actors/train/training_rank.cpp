@@ -137,7 +137,7 @@ Status TrainingRank::stage(RankObserver& observer) {
   header.seed = setup_->options.train.seed;
   header.generation = generation_;
   header.config = config_;
-  header.labels[std::string(kTokenizerLabel)] = setup_->tokenizer->fingerprint();
+  header.labels = setup_->labels();
   const std::vector<checkpoint::NamedTensor> tensors = state_tensors(*trainer_);
   observer.staged(TROUPE_TRY(store_.stage(std::move(header), tensors, [this](const std::string& into) {
     return setup_->tokenizer->save(into + "/tokenizer");

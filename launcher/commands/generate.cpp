@@ -3,7 +3,7 @@
 #include <cstdio>
 
 #include "actors/serve/generator.h"
-#include "actors/train/run_config.h"
+#include "actors/train/run_setup.h"
 #include "actors/train/trainer_state.h"
 #include "checkpoint/checkpoint.h"
 #include "launcher/commands/command.h"
@@ -34,9 +34,7 @@ Status generate(const Request& request) {
   auto tokenizer = data::load_tokenizer(from.folder() + "/tokenizer");
   if (!tokenizer.ok())
     return damaged("{}: its tokenizer cannot be read: {}", from.folder(), tokenizer.error().message());
-  const auto& labels = from.manifest().labels;
-  if (const auto label = labels.find("tokenizer");
-      label == labels.end() || label->second != (*tokenizer)->fingerprint()) {
+  if (!train::was_trained_with(from.manifest(), **tokenizer)) {
     return damaged("{}: the tokenizer in it ({}) is not the one the model was trained with", from.folder(),
                    (*tokenizer)->description());
   }

@@ -73,46 +73,36 @@ NumericsOptions read_numerics_options(Config& config) {
 
 ParallelOptions read_parallel_options(Config& config) {
   ParallelOptions o;
+  int zero = 0, virtual_stages = 1;
+  std::string schedule = "1f1b";
   ConfigSection section = config.section("parallel");
-  section.read("tensor", o.tensor, at_least(1))
-      .read("pipeline", o.pipeline, at_least(1))
-      .read_or_auto("data", o.data, at_least(1))
-      .read("context", o.context, at_least(1))
-      .read("expert", o.expert, at_least(1))
-      .read("zero", o.zero, between(0, 3))
-      .read_choice("schedule", o.schedule, {"gpipe", "1f1b", "interleaved"})
-      .read("virtual_stages", o.virtual_stages, at_least(1));
-  for (auto [key, size] :
-       {std::pair{"tensor", o.tensor}, {"pipeline", o.pipeline}, {"context", o.context}, {"expert", o.expert}}) {
+  for (const char* axis : {"tensor", "pipeline", "context", "expert"}) {
+    int size = 1;
+    section.read(axis, size, at_least(1));
     if (size != 1) {
-      config.reject(fmt::format("parallel.{}", key),
-                    fmt::format("{} ranks asked for; ranks can share data only: 1 is valid", size));
+      config.reject(fmt::format("parallel.{}", axis),
+                    fmt::format("parallel.{} = {}: ranks can share data only; 1 is valid", axis, size));
     }
+  }
+  section.read_or_auto("data", o.data, at_least(1))
+      .read("zero", zero, between(0, 3))
+      .read_choice("schedule", schedule, {"gpipe", "1f1b", "interleaved"})
+      .read("virtual_stages", virtual_stages, at_least(1));
+  if (zero != 0)
+    config.reject("parallel.zero",
+                  fmt::format("parallel.zero = {}: every rank holds the whole state; 0 is valid", zero));
+  if (schedule != "1f1b" || virtual_stages != 1) {
+    const char* key = schedule != "1f1b" ? "parallel.schedule" : "parallel.virtual_stages";
+    config.reject(key, fmt::format("{}: there is no pipeline to schedule; leave it out", key));
   }
   return o;
 }
 
-Result<int> resolve_ranks(ParallelOptions& options, std::optional<int> asked) {
-  const int others = options.tensor * options.pipeline * options.context;
-  const auto with_data = [&](int data) -> Result<int> {
-    if (data > 1 && options.zero > 0) {
-      return usage_error("parallel.zero = {}: each of {} data ranks holds the whole state; only 0 is valid",
-                         options.zero, data);
-    }
-    options.data = data;
-    return data * others;
-  };
-  if (!asked) return with_data(options.data.value_or(1));
-  if (*asked % others != 0) {
-    return usage_error("{} ranks for parallel.tensor × pipeline × context = {}; nearest valid: {}", *asked, others,
-                       std::max(1, *asked / others) * others);
+Result<int> resolve_ranks(const ParallelOptions& options, std::optional<int> asked) {
+  if (asked && options.data && *options.data != *asked) {
+    return usage_error("{} ranks asked for, but parallel.data = {}; leave one of the two out", *asked, *options.data);
   }
-  const int data = *asked / others;
-  if (options.data && *options.data != 1 && *options.data != data) {
-    return usage_error("{} ranks asked for, but parallel.data = {} makes {}; leave one of the two out", *asked,
-                       *options.data, *options.data * others);
-  }
-  return with_data(data);
+  return asked.value_or(options.data.value_or(1));
 }
 
 }  // namespace troupe::parallel

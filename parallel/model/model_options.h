@@ -17,19 +17,15 @@ struct NumericsOptions {
 };
 NumericsOptions read_numerics_options(Config&);
 
-// [parallel] tensor, pipeline, data, context, expert, zero, schedule, virtual_stages.
+// [parallel] data. The other keys (tensor, pipeline, context, expert, zero, schedule, virtual_stages) have one valid
+// value each as long as ranks share nothing but data.
 struct ParallelOptions {
-  int tensor = 1, pipeline = 1, context = 1, expert = 1;
-  std::optional<int> data = 1;  // none: "auto"
-  int zero = 0;
-  std::string schedule = "1f1b";
-  int virtual_stages = 1;
+  std::optional<int> data;  // none: it is not given, or "auto"
 };
 ParallelOptions read_parallel_options(Config&);
 
-// How many ranks a run has: `asked` where the command line says so (then the data axis is what the other axes leave of
-// them), else the product of the axes. Sets options.data. Errors (usage): `asked` is no multiple of the other axes, or
-// is not what parallel.data makes of them.
-Result<int> resolve_ranks(ParallelOptions& options, std::optional<int> asked);
+// How many ranks a run has: `asked` where the command line says so, else parallel.data, else one. Errors (usage): the
+// two contradict each other.
+Result<int> resolve_ranks(const ParallelOptions& options, std::optional<int> asked);
 
 }  // namespace troupe::parallel

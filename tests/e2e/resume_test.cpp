@@ -143,6 +143,17 @@ TEST_F(Resume, AnotherModelIsRefusedByTheSizeThatDiffers) {
   train_well("out", {"train.steps=22"}, true);
 }
 
+TEST_F(Resume, ARunThatGoesOnAsAnotherSaysWhatDiffers) {
+  train_well("out", {"train.steps=5"});
+  const Outcome outcome = train("out", {"train.seed=8", "train.sequence_length=16"}, true);
+  EXPECT_EQ(outcome.exit_code, 0) << describe(outcome);
+  const std::vector<std::string> said = messages(outcome.err);
+  ASSERT_EQ(said.size(), 1u) << describe(outcome);
+  EXPECT_THAT(said[0],
+              testing::AllOf(testing::StartsWith("troupe: warning: "), HasSubstr("train.seed is 7 there, 8 here"),
+                             HasSubstr("train.sequence_length is 32 there, 16 here")));
+}
+
 TEST_F(Resume, AnotherTokenizerIsRefused) {
   train_well("out");
   expect_failure(train("out", {"data.tokenizer=characters"}, true), 4, {"step-00000020", "tokenizer", "characters"});

@@ -27,6 +27,7 @@ TEST_F(Usage, AMisspeltKeyIsNamedWithItsPlaceAndTheNearestOne) {
 }
 
 TEST_F(Usage, AnUnknownSectionIsNamed) {
+  expect_failure(train("out", {"rl.lerning_rate=3"}), 2, {"rl"});
   edit("[train]", "[trian]");
   expect_failure(train("out"), 2, {"small.toml:11: ", "trian", "did you mean \"train\"?"});
 }
@@ -67,6 +68,8 @@ TEST_F(Usage, RanksThatCannotShareTheWorkAreRefused) {
   expect_failure(troupe({"train", "small.toml", "--ranks", "3"}), 2, {"train.global_batch = 4", "3 ranks"});
   expect_failure(troupe({"train", "small.toml", "--ranks", "4", "--set", "parallel.data=2"}), 2,
                  {"4 ranks", "parallel.data = 2"});
+  expect_failure(troupe({"train", "small.toml", "--ranks", "4", "--set", "parallel.data=1"}), 2,
+                 {"4 ranks", "parallel.data = 1"});
   expect_failure(troupe({"train", "small.toml", "--ranks", "2", "--set", "train.micro_batch=4"}), 2,
                  {"train.micro_batch = 4", "2 sequences"});
   expect_failure(troupe({"train", "small.toml", "--ranks", "2", "--set", "parallel.zero=2"}), 2, {"parallel.zero = 2"});

@@ -108,21 +108,29 @@ TEST(ModelOptions, ReproducibleAndSeveralRanksAreRefusedUntilTheyExist) {
   }
 }
 
-TEST(ModelOptions, TheNumberOfRanksIsAskedForOrTheProductOfTheAxes) {
-  const auto resolve = [](ParallelOptions options, std::optional<int> asked) { return resolve_ranks(options, asked); };
-  EXPECT_EQ(*resolve({}, std::nullopt), 1);
-  EXPECT_EQ(*resolve({.data = std::nullopt}, std::nullopt), 1);
-  EXPECT_EQ(*resolve({.data = 3}, std::nullopt), 3);
-  EXPECT_EQ(*resolve({}, 4), 4);
-  EXPECT_EQ(*resolve({.data = std::nullopt}, 4), 4);
-  EXPECT_EQ(*resolve({.data = 4}, 4), 4);
-  EXPECT_EQ(*resolve({.tensor = 2}, 4), 4);
-  EXPECT_THAT(resolve({.tensor = 2}, 5).error().message(), HasSubstr("nearest valid: 4"));
-  EXPECT_THAT(resolve({.data = 2}, 4).error().message(), HasSubstr("parallel.data = 2"));
-  EXPECT_THAT(resolve({.zero = 1}, 2).error().message(), HasSubstr("parallel.zero = 1"));
-  ParallelOptions options;
-  ASSERT_TRUE(resolve_ranks(options, 6).ok());
-  EXPECT_EQ(options.data, 6);
+TEST(ModelOptions, WhatWouldDoNothingIsRefused) {
+  const auto verdict = [](const std::string& line) -> std::string {
+    Config config = Config::parse("[parallel]\n" + line + "\n", "test.toml").value();
+    (void)read_parallel_options(config);
+    const Status finished = config.finish();
+    return finished.ok() ? "" : finished.error().message();
+  };
+  EXPECT_THAT(verdict("tensor = 2"), HasSubstr("parallel.tensor = 2"));
+  EXPECT_THAT(verdict("zero = 1"), HasSubstr("parallel.zero = 1"));
+  EXPECT_THAT(verdict("schedule = \"gpipe\""), HasSubstr("parallel.schedule"));
+  EXPECT_THAT(verdict("virtual_stages = 2"), HasSubstr("parallel.virtual_stages"));
+  EXPECT_EQ(verdict("tensor = 1\nzero = 0\nschedule = \"1f1b\"\nvirtual_stages = 1"), "");
+}
+
+TEST(ModelOptions, TheNumberOfRanksIsAskedForOrTheDataAxis) {
+  EXPECT_EQ(*resolve_ranks({}, std::nullopt), 1);
+  EXPECT_EQ(*resolve_ranks({.data = 3}, std::nullopt), 3);
+  EXPECT_EQ(*resolve_ranks({}, 4), 4);
+  EXPECT_EQ(*resolve_ranks({.data = 4}, 4), 4);
+  EXPECT_THAT(resolve_ranks({.data = 2}, 4).error().message(), HasSubstr("parallel.data = 2"));
+  EXPECT_THAT(resolve_ranks({.data = 1}, 4).error().message(), HasSubstr("parallel.data = 1"));
+  Config config = Config::parse("[parallel]\ndata = \"auto\"\n", "test.toml").value();
+  EXPECT_EQ(*resolve_ranks(read_parallel_options(config), 4), 4);
 }
 
 TEST(ModelOptions, TheResidualStreamStaysWideUnlessAskedOtherwise) {

@@ -83,8 +83,6 @@ schedule = "wsd"
 every = 3
 [metrics]
 every = 2
-[serve]
-whatever = 1
 )",
                               "run.toml");
   ASSERT_TRUE(config.ok());
@@ -106,6 +104,8 @@ TEST(RunConfig, ErrorsAreOneLineWithFileLineAndWhatWouldBeRight) {
   EXPECT_EQ(error_of("[model]\npreset = \"nano\"\n[train]\nlerning_rate = 1\n"),
             "run.toml:4: unknown key \"train.lerning_rate\"; did you mean \"train.learning_rate\"?");
   EXPECT_THAT(error_of("[trian]\nsteps = 1\n"), HasSubstr("run.toml:1"));
+  for (const char* section : {"rollout", "rl", "serve"})  // what is not there yet is not passed over
+    EXPECT_THAT(error_of(fmt::format("[{}]\nlerning_rate = 3\n", section)), HasSubstr("run.toml:1"));
   EXPECT_THAT(error_of("[train]\nglobal_batch = 6\nmicro_batch = 4\n"),
               testing::AllOf(HasSubstr("run.toml:3"), HasSubstr("4 does not divide train.global_batch = 6")));
   EXPECT_THAT(error_of("[train]\nsteps = 0\n"), HasSubstr("run.toml:2"));
