@@ -4,6 +4,8 @@
 //   metrics.jsonl  a line a step (metrics.h)
 //   loss.svg       the loss curve
 //   checkpoints/   (checkpoint/checkpoint.h), each with the tokenizer in it
+//   tokens/        the encoded data, unless data.cache names another place
+//   workers.log    what mpirun and the ranks print, where they are processes
 //   .lock          held while a process trains in it
 #pragma once
 #include <optional>

@@ -240,7 +240,7 @@ Status train_command(const Request& request) {
 void add_train_command(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand("train", "Train the model that a config describes");
   auto request = std::make_shared<Request>();
-  command->add_option("config", request->config, "a TOML file; launcher/configs/ has one for every use")->required();
+  command->add_option("config", request->config, "a TOML file, such as those in launcher/configs/")->required();
   command->add_option("--set", request->overrides, "override a key of the config: --set train.steps=100")
       ->allow_extra_args(false);
   command->add_option("--out", request->out,

@@ -180,6 +180,20 @@ TEST_F(Processes, AFullDiskEndsTheRunAndKeepsTheEarlierCheckpoint) {
   umount2(path("disk").c_str(), MNT_DETACH);
 }
 
+#ifdef TROUPE_WITH_MPI
+TEST_F(Processes, ADiskThatTakesLongerThanALinkMayBeSilentLosesNobody) {
+  RunOptions options = here();
+  options.program = "/usr/bin/env";
+  std::vector<std::string> command{"LD_PRELOAD=" TROUPE_SLOW_DISK, TROUPE_BINARY};
+  for (const std::string& argument : arguments("out", "--processes", 2)) command.push_back(argument);
+  const Outcome outcome = run(command, options);
+  EXPECT_EQ(outcome.exit_code, 0) << describe(outcome);
+  EXPECT_EQ(messages(outcome.err), std::vector<std::string>()) << "a generation was lost";
+  EXPECT_EQ(read("out/workers.log"), "");
+  EXPECT_EQ(lines("out"), 20u);
+}
+#endif
+
 TEST_F(Processes, ASignalStopsAllOfThemAfterTheSameStep) {
   RunningProgram program(arguments("out", "--processes", 2, endless_), here());
   EXPECT_TRUE(program.wait_until([&] { return lines("out") >= 3; }));

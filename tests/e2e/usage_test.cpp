@@ -139,7 +139,7 @@ struct HelpCase {
 TEST_F(Usage, HelpNamesEveryOption) {
   const std::vector<HelpCase> cases{
       {{}, {"train", "generate", "tokenizer", "bench", "doctor", "--version", "Exit codes"}},
-      {{"train"}, {"config", "--set", "--out", "--resume", "--ranks", "--threads"}},
+      {{"train"}, {"config", "--set", "--out", "--resume", "--ranks", "--processes", "--threads"}},
       {{"generate"},
        {"--checkpoint", "--prompt", "--max-tokens", "--temperature", "--top-k", "--top-p", "--min-p",
         "--repetition-penalty", "--seed", "--stop", "--compute", "--threads", "--json", "--quiet"}},
@@ -148,7 +148,8 @@ TEST_F(Usage, HelpNamesEveryOption) {
       {{"tokenizer", "encode"}, {"--tokenizer"}},
       {{"tokenizer", "decode"}, {"--tokenizer"}},
       {{"tokenizer", "count"}, {"--tokenizer", "--json"}},
-      {{"bench"}, {"gemm", "attention", "train", "generate"}},
+      {{"bench"}, {"gemm", "attention", "train", "generate", "collectives", "actors"}},
+      {{"bench", "collectives"}, {"--ranks", "--json"}},
       {{"bench", "gemm"}, {"--threads", "--json"}},
       {{"bench", "attention"}, {"--threads", "--json"}},
       {{"bench", "train"}, {"--model", "--batch", "--seq", "--threads", "--json"}},
