@@ -305,6 +305,7 @@ void ProcessEngine::deadline_passed(ProcessGroup& group, const ProcessOperation&
                            : no_answer(names, group.options.deadline, signature, group.messages.name, size);
   }
   abort(*group.link, reason);
+  group.link->family->abort_for_the_dead();
 }
 
 void ProcessEngine::give_up(ProcessGroup& group, const ProcessOperation& operation) {

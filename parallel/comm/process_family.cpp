@@ -47,7 +47,10 @@ ProcessFamily::ProcessFamily(SharedSegment segment, int local_rank, int local_si
 
 bool ProcessFamily::aborted() const { return area().state.load(std::memory_order_acquire) == kAborted; }
 
-std::string ProcessFamily::reason() const { return aborted() ? std::string(area().reason) : std::string(); }
+std::string ProcessFamily::reason() const {
+  if (!aborted()) return "";
+  return area().reason[0] != 0 ? area().reason : "a rank was killed while it said why";
+}
 
 void ProcessFamily::abort(std::string_view reason) noexcept {
   uint32_t fine = kFine;
@@ -56,6 +59,13 @@ void ProcessFamily::abort(std::string_view reason) noexcept {
   std::memcpy(area().reason, reason.data(), length);
   area().reason[length] = 0;
   area().state.store(kAborted, std::memory_order_release);  // publishes the reason
+  before_ringing();
+  ring_all();
+}
+
+void ProcessFamily::abort_for_the_dead() noexcept {
+  uint32_t writing = kWriting;  // into zeros: the text ends wherever it was cut
+  if (!area().state.compare_exchange_strong(writing, kAborted, std::memory_order_acq_rel)) return;
   before_ringing();
   ring_all();
 }

@@ -22,6 +22,9 @@ class ProcessFamily {
   std::string reason() const;
   // The first reason stands, on this host; wakes its processes. Any thread.
   void abort(std::string_view reason) noexcept;
+  // For whoever has waited past a deadline and could not abort: another was killed while it wrote its reason down, and
+  // never will have.
+  void abort_for_the_dead() noexcept;
   // True once on each host, after an abort: the caller carries it to the other hosts.
   bool claim_forwarding();
 

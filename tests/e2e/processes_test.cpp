@@ -41,6 +41,12 @@ TEST_F(Processes, HaveTheBitsOfThreads) {
   EXPECT_EQ(read("processes/workers.log"), "") << "a run that ends well says nothing there";
 }
 
+TEST_F(Processes, OneAloneHasTheBitsOfAThread) {
+  train_on("thread", "--ranks", 1);
+  train_on("process", "--processes", 1);
+  expect_same_bits("thread", "process", 20);
+}
+
 TEST_F(Processes, AKilledRankIsNamedAndTheRunEndsAsIfItHadNotBeen) {
   train_on("undisturbed", "--ranks", 2, longer_);
   RunningProgram program(arguments("killed", "--processes", 2, longer_), here());

@@ -116,10 +116,12 @@ void for_each_type(const Body& body) {
   body.template operator()<uint8_t>();
 }
 
-// Sizes of one rank's piece: none, less than a vector, odd, and many blocks of every backend's kind.
+// Sizes of one rank's piece: none, less than a vector, odd, and many blocks of every backend's kind; between two ranks
+// more than goes in one round of messages.
 template <class T>
 std::vector<int64_t> sizes(const Communicator& comm) {
-  const int64_t large = !std::is_same_v<T, float> ? 4099 : comm.size() <= 4 ? (1 << 20) + 1 : 100'003;
+  const int64_t floats = comm.size() == 2 ? (2 << 20) + 17 : comm.size() <= 4 ? (1 << 20) + 1 : 100'003;
+  const int64_t large = std::is_same_v<T, float> ? floats : 4099;
   return {0, 1, 2, 63, std::is_same_v<T, kernels::bf16> ? 200'001 : large};
 }
 

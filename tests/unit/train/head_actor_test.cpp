@@ -136,7 +136,7 @@ TEST_F(HeadTest, HavingNoMemoryIsNotTriedAgain) {
 }
 
 TEST_F(HeadTest, AnOldCheckpointThatStaysIsAWarning) {
-  faulty_.refuse_to_remove = "step-00000005";
+  faulty_.refuse_to_remove = "/step-00000005";
   const auto end = run(config() + every(5, 1));
   ASSERT_TRUE(end.ok()) << end.error().message();
   EXPECT_THAT(checkpoints(), UnorderedElementsAre("step-00000005", "step-00000010"));
