@@ -13,19 +13,6 @@ constexpr int kTurn = 64;
 // One handler in so many is timed, and each of the first.
 constexpr uint64_t kSampled = 64;
 
-// Says to a tell that its message has found room.
-class RoomNotice final : public Replying<void> {
- public:
-  explicit RoomNotice(uint64_t number, Result<void> result) : Replying(kInfo) {
-    ask = number;
-    reply.emplace(std::move(result));
-  }
-  void begin(Actor&, Cell&) override {}
-
- private:
-  static constexpr MethodInfo kInfo{"room", kLocalMethod};
-};
-
 // Removes the message that `matches`; null: none does.
 template <class F>
 std::unique_ptr<Message> remove_if(JobQueue& queue, F matches) {
@@ -44,7 +31,7 @@ const std::type_info& type_of(const Actor& actor) { return typeid(actor); }
 
 void notice_room(Message& message, Result<void> result) {
   const Handle<Asker> sender = std::move(message.sender);
-  auto notice = std::make_unique<RoomNotice>(message.room, std::move(result));
+  auto notice = std::make_unique<Notice<void>>(message.room, std::move(result));
   notice->asker = sender;
   sender->answer(std::move(notice));
 }
@@ -100,12 +87,11 @@ Cause Cell::exit(Exit::Kind kind, std::string why) const {
 }
 
 Sent Cell::send(std::unique_ptr<Message>& message, const Executor* from) {
-  const bool bounded = message->asker == nullptr && !message->priority;
+  const bool bounded = message->asker == nullptr && !message->priority && message->sender == nullptr;
   if (from == executor_.get()) {
     if (state() >= State::stopping) return Sent::dead;
     if (bounded && (own_ >= capacity_ || !waiting_.empty())) return Sent::full;
-    ++own_;
-    enqueue(*message.release());
+    accept(*message.release());
     return Sent::yes;
   }
   if (dead()) return Sent::dead;
@@ -122,11 +108,12 @@ Sent Cell::send(std::unique_ptr<Message>& message, const Executor* from) {
 Sent Cell::send_when_room(std::unique_ptr<Message>& message, const Executor* from) {
   if (from == executor_.get()) {
     if (state() >= State::stopping) return Sent::dead;
-    waiting_.push(*message.release());
-    admit();
+    message->waits = true;
+    accept(*message.release());
     return Sent::yes;
   }
   if (dead()) return Sent::dead;
+  message->waits = true;
   message->target = this;
   executor_->loop().post(*message.release());
   return Sent::yes;
@@ -134,11 +121,17 @@ Sent Cell::send_when_room(std::unique_ptr<Message>& message, const Executor* fro
 
 void Cell::arrive(std::unique_ptr<Message> message) {
   if (state() >= State::stopping) return refuse(std::move(message));
-  if (message->sender != nullptr) {
-    waiting_.push(*message.release());
+  accept(*message.release());
+}
+
+// Behind those that wait for room: they were sent earlier, perhaps by the same sender.
+void Cell::accept(Message& message) {
+  if (message.waits || (!waiting_.empty() && !message.priority)) {
+    waiting_.push(message);
     return admit();
   }
-  enqueue(*message.release());
+  if (!message.foreign) ++own_;
+  enqueue(message);
 }
 
 void Cell::enqueue(Message& message) {
@@ -158,24 +151,28 @@ Message* Cell::next() {
   if (state_.load(std::memory_order_relaxed) != State::running) return nullptr;
   if (!running_.empty() && !reentrant_) return nullptr;
   JobQueue& queue = priority_.empty() ? normal_ : priority_;
-  if (queue.empty()) return nullptr;
+  if (queue.empty() || (&queue == &normal_ && running_count_ >= capacity_)) return nullptr;
   auto& message = static_cast<Message&>(queue.pop());
   --queued_;
   if (message.foreign) foreign_.fetch_sub(1, std::memory_order_relaxed);
   else --own_;
+  if (message.sender != nullptr) notice_room(message, {});
   if (!waiting_.empty()) admit();
   return &message;
 }
 
-// Lets messages in that wait for room, once there is some for more than one: who waits is far away, perhaps, and
-// should not have to come back for each. They count as the actor's own thread's, wherever they come from.
+// Lets messages in that wait for room, once there is some for more than one: who waits is on another thread, perhaps,
+// and should not have to come back for each. They count as the actor's own thread's, wherever they come from; and with
+// them what has its place already and only keeps the order. Looks at what is inside, not at what is on its way.
 void Cell::admit() {
   const uint32_t few = capacity_ - capacity_ / 4;
-  if (own_ >= few || foreign_.load(std::memory_order_relaxed) >= few) return;
-  while (!waiting_.empty() && own_ < capacity_) {
-    auto& message = static_cast<Message&>(waiting_.pop());
-    notice_room(message, {});
-    ++own_;
+  if (own_ >= few || queued_ - own_ >= few) return;
+  while (!waiting_.empty()) {
+    auto& message = static_cast<Message&>(waiting_.front());
+    if (message.waits && own_ >= capacity_) return;
+    waiting_.pop();
+    if (std::exchange(message.waits, false)) notice_room(message, {});
+    if (!message.foreign) ++own_;
     enqueue(message);
   }
 }
@@ -215,6 +212,7 @@ void Cell::handle(Message& message) {
   message.scope.cell = this;
   message.scope.method = message.method().name;
   running_.push_back(message);
+  ++running_count_;
   executor_->running_actor.store(id_, std::memory_order_relaxed);
   executor_->running_method.store(&message.method(), std::memory_order_relaxed);
   const uint64_t count = handled_++;
@@ -264,6 +262,7 @@ void Cell::answered(Message& message) {
 }
 
 void Cell::ended() {
+  --running_count_;
   if (state() == State::stopping) {
     if (running_.empty()) continue_stop();
   } else if (queued_ > 0) {
@@ -293,6 +292,7 @@ void Cell::refuse(std::unique_ptr<Message> message) {
 }
 
 void Cell::forget(const Asker& asker, uint64_t ask, const Executor* from) {
+  if (dead()) return;
   if (from == executor_.get()) return forget_here(asker, ask);
   executor_->loop().post(
       [self = Handle<Cell>(this), asker = Handle<const Asker>(&asker), ask] { self->forget_here(*asker, ask); });
@@ -310,17 +310,14 @@ void Cell::forget_here(const Asker& asker, uint64_t ask) {
     executor_->loop().post([self = Handle<Cell>(this)] { self->cancel_running(); });
     return;
   }
-  if (const auto message = remove_if(waiting_, matches)) {
+  for (JobQueue* queue : {&waiting_, &priority_, &normal_}) {
+    const auto message = remove_if(*queue, matches);
+    if (message == nullptr) continue;
+    if (message->foreign) foreign_.fetch_sub(1, std::memory_order_relaxed);
+    else if (queue != &waiting_) --own_;
+    if (queue != &waiting_) --queued_;
     if (message->sender != nullptr) notice_room(*message, ::troupe::failed("nobody waits for it any more"));
-    return;
-  }
-  for (JobQueue* queue : {&priority_, &normal_}) {
-    if (const auto message = remove_if(*queue, matches)) {
-      --queued_;
-      if (message->foreign) foreign_.fetch_sub(1, std::memory_order_relaxed);
-      else --own_;
-      return admit();
-    }
+    return admit();
   }
 }
 
@@ -329,16 +326,19 @@ void Cell::watch(Handle<Executor> executor, const void* who, std::function<void(
   auto forward = [executor, told = std::move(told)](const Down& down) {
     executor->loop().post([told, down] { told(down); });
   };
+  if (dead()) return forward({node(), id_, name_, cause_});
   executor_->loop().post([self = Handle<Cell>(this), who, forward = std::move(forward)]() mutable {
     self->add_watcher(who, std::move(forward));
   });
 }
 
 void Cell::unwatch(const void* who) {
+  if (dead()) return;
   executor_->loop().post([self = Handle<Cell>(this), who] { self->remove_watcher(who); });
 }
 
 void Cell::request_stop(Cause why) {
+  if (dead()) return;
   executor_->loop().post([self = Handle<Cell>(this), why = std::move(why)] { self->stop(why); });
 }
 

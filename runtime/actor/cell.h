@@ -46,8 +46,11 @@ class Cell final : public Endpoint, public Job {
   uint64_t node() const override;
   void watch(Handle<Executor> executor, const void* who, std::function<void(const Down&)> told) override;
   void unwatch(const void* who) override;
-  const Executor* executor_here() const override { return executor_->loop().runs_here() ? executor_.get() : nullptr; }
-  Time now() const override { return executor_->now(); }
+  // A dead one may have outlived its loop.
+  const Executor* executor_here() const override {
+    return !dead() && executor_->loop().runs_here() ? executor_.get() : nullptr;
+  }
+  Time now() const override { return dead() ? Time(0) : executor_->now(); }
 
   // Handles what is in the mailbox.
   void run() noexcept override;
@@ -79,6 +82,9 @@ class Cell final : public Endpoint, public Job {
   // Calls `told` on this loop once it has ended; at once where it has.
   void add_watcher(const void* who, std::function<void(const Down&)> told);
   void remove_watcher(const void* who);
+  // Watches for as long as this one lives; `told` runs on this loop.
+  void watch_other(const Handle<Endpoint>& whom, std::function<void(const Down&)> told);
+  void unwatch_other(const Handle<Endpoint>& whom);
   // Begins to stop, as asked.
   void stop(Cause why);
   // Ends it where it stands, without its children: for a node that goes away with all of them.
@@ -92,7 +98,6 @@ class Cell final : public Endpoint, public Job {
   void for_each_running(F f) const {
     for (const Message& message : running_) f(message);
   }
-  Cell* parent() const { return parent_; }
   // What other nodes may ask.
   ProtocolTable protocol() const { return protocol_; }
   const std::type_info& type() const { return type_; }
@@ -118,12 +123,15 @@ class Cell final : public Endpoint, public Job {
     Supervision supervision;
     std::vector<Child> children;
     std::vector<Watcher> watchers;
+    std::vector<std::pair<uint64_t, Handle<Endpoint>>> watching;  // by number
+    uint64_t watches = 0;
     std::deque<std::pair<Time, Cause>> restarts;
     Cause restarting_all;  // one_for_all: the others are being stopped
   };
   Family& family();
 
   // Mailbox (cell.cpp).
+  void accept(Message& message);
   void enqueue(Message& message);
   void schedule();
   Message* next();
@@ -164,6 +172,7 @@ class Cell final : public Endpoint, public Job {
   uint64_t handled_ = 0;
   std::chrono::nanoseconds busy_{0};
   uint32_t own_ = 0, queued_ = 0, most_queued_ = 0;  // own: of its thread, counted against the capacity
+  uint32_t running_count_ = 0;
   const uint32_t capacity_;
   std::atomic<uint32_t> foreign_{0};  // of others, under way or waiting
   std::atomic<State> state_{State::starting};

@@ -111,6 +111,7 @@ void Cell::drop_running() {
   while (!running_.empty()) {
     std::unique_ptr<Message> message(&running_.front());
     message->unlink();
+    --running_count_;
     message->abandon();
     if (message->asker == nullptr) continue;
     message->fail(undeliverable(message->method().name, name_, *stop_cause_));
@@ -140,6 +141,22 @@ bool Cell::stop_last_child() {
   return true;
 }
 
+void Cell::watch_other(const Handle<Endpoint>& whom, std::function<void(const Down&)> told) {
+  const uint64_t number = ++family().watches;
+  family_->watching.emplace_back(number, whom);
+  whom->watch(executor_, this, [self = Handle<Cell>(this), number, told = std::move(told)](const Down& down) {
+    if (self->family_ == nullptr) return;
+    if (std::erase_if(self->family_->watching, [&](const auto& watch) { return watch.first == number; }) > 0)
+      told(down);
+  });
+}
+
+void Cell::unwatch_other(const Handle<Endpoint>& whom) {
+  if (family_ == nullptr) return;
+  if (std::erase_if(family_->watching, [&](const auto& watch) { return watch.second == whom; }) > 0)
+    whom->unwatch(this);
+}
+
 void Cell::tell_watchers() {
   if (family_ == nullptr) return;
   const Down down{node(), id_, name_, stop_cause_};
@@ -160,6 +177,9 @@ void Cell::die() {
   state_.store(State::dead, std::memory_order_release);
   const auto actor = std::move(actor_);
   tell_watchers();
+  if (family_ != nullptr) {
+    for (const auto& [number, whom] : family_->watching) whom->unwatch(this);
+  }
   family_.reset();
   if (parent_ != nullptr) {
     parent_->executor_->loop().post(
@@ -241,7 +261,7 @@ bool Cell::may_restart(const Cause& cause) {
   auto& restarts = family_->restarts;
   const Supervision supervision = family_->supervision;
   const Time time = executor_->now();
-  while (!restarts.empty() && restarts.front().first + supervision.window < time) restarts.pop_front();
+  while (!restarts.empty() && deadline_after(restarts.front().first, supervision.window) < time) restarts.pop_front();
   restarts.emplace_back(time, cause);
   if (static_cast<int64_t>(restarts.size()) <= supervision.max_restarts) return true;
   const Cause first = restarts.front().second;

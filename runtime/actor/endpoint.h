@@ -20,6 +20,9 @@ class Counted {
   Counted(const Counted&) = delete;
   Counted& operator=(const Counted&) = delete;
 
+  // Whoever asks holds the only reference.
+  bool unique() const { return references_.load(std::memory_order_acquire) == 1; }
+
  protected:
   virtual ~Counted() = default;
 

@@ -10,7 +10,7 @@ Wait::~Wait() {
   if (number_ != 0) executor().remove(*this);
 }
 
-bool Wait::accept(Message&) { return true; }
+void Wait::accept(Message&) {}
 
 void Wait::begin(Scope& scope, std::coroutine_handle<> waiter, Time deadline, Time now) {
   scope_ = &scope;
@@ -83,7 +83,10 @@ void Executor::resume(Wait& wait) {
 void Executor::deliver(std::unique_ptr<Message> answer) { deliver(*answer); }
 
 void Executor::deliver(Message& answer) {
-  if (Wait* wait = find(answer.ask); wait != nullptr && wait->accept(answer)) resume(*wait);
+  Wait* wait = find(answer.ask);
+  if (wait == nullptr) return;
+  wait->accept(answer);
+  resume(*wait);
 }
 
 void Executor::fail(Wait& wait, const Error& error) {

@@ -67,7 +67,7 @@ class Handoff {
       }
       Executor& executor = scope.cell->executor();
       const Time now = executor.now();
-      begin(scope, waiter, std::min(timeout_ >= kNever - now ? kNever : now + timeout_, scope.deadline), now);
+      begin(scope, waiter, std::min(deadline_after(now, timeout_), scope.deadline), now);
       state_->waiter = &executor;
       state_->number = number();
       return true;

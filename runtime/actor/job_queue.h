@@ -17,6 +17,7 @@ class JobQueue {
     last_ = &job;
   }
   // REQUIRES: not empty.
+  Job& front() const { return *first_; }
   Job& pop() {
     Job& job = *first_;
     first_ = job.next_;

@@ -43,12 +43,14 @@ class Message : public Job, public net::Payload, public Completion, public intru
   Handle<Asker> asker;      // null: a tell
   uint64_t ask = 0;         // the asker's number for it
   Handle<Endpoint> target;  // while it is under way from another thread
-  // Who is told, as `room`, once it has found room; then null.
+  // Who is told, as `room`, once it has found room where it waits for that, or else once it has left the mailbox; then
+  // null.
   Handle<Asker> sender;
   uint64_t room = 0;
   bool priority = false;
   bool foreign = false;   // counted by the mailbox as sent by another thread
   bool answered = false;  // on its way back
+  bool waits = false;     // for room in the mailbox
 
  protected:
   explicit Message(const MethodInfo& method) : method_(method) {}
@@ -76,7 +78,21 @@ class Replying : public Message {
   virtual net::Body encode_call() const { return {}; }
 };
 
-// Tells the sender who waits for room that the message has found it, or why it will not.
+// Says to what a wait of that number waits for that it has come.
+template <class R>
+class Notice final : public Replying<R> {
+ public:
+  Notice(uint64_t number, Result<R> result) : Replying<R>(kInfo) {
+    this->ask = number;
+    this->reply.emplace(std::move(result));
+  }
+  void begin(Actor&, Cell&) override {}
+
+ private:
+  static constexpr MethodInfo kInfo{"notice", kLocalMethod};
+};
+
+// Tells the sender that the message has found room, or left the mailbox; or why it will not.
 void notice_room(Message& message, Result<void> result);
 
 // What an ask for an R was answered with.

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <future>
 
-#include "runtime/actor/remote.h"
+#include "runtime/actor/remote_actor.h"
 #include "runtime/base/check.h"
 
 namespace troupe::actor {
@@ -154,11 +154,16 @@ void Node::stop_next() {
   }
   if (last != nullptr) return last->request_stop(why);
   if (stopped.empty()) return;
-  executors_[0]->loop().post([executor = executors_[0], stopped = std::move(stopped), why] {
-    if (Node* node = executor->node()) {
-      for (const net::Peer& peer : node->peers()) node->unlink(peer.node, failed("{}", why->message()));
-    }
+  // The last link to have taken everything ends the stop, by letting go of this.
+  const std::shared_ptr<void> done(nullptr, [stopped = std::move(stopped)](void*) {
     for (const auto& callback : stopped) callback();
+  });
+  executors_[0]->loop().post([executor = executors_[0], done, why] {
+    Node* node = executor->node();
+    if (node == nullptr) return;
+    for (const net::Peer& peer : node->peers()) {
+      if (const auto linked = node->remote(peer.node)) linked->drain(failed("{}", why->message()), [done] {});
+    }
   });
 }
 
@@ -166,7 +171,7 @@ Status Node::stop_blocking(std::chrono::nanoseconds timeout, std::string why) {
   // The callback may come after this has given up.
   const auto stopped = std::make_shared<std::promise<void>>();
   stop(std::move(why), [stopped] { stopped->set_value(); });
-  if (stopped->get_future().wait_for(timeout) == std::future_status::ready) {
+  if (stopped->get_future().wait_for(std::min(timeout, kLongestWait)) == std::future_status::ready) {
     const std::lock_guard lock(mutex_);
     if (stop_failure_ == nullptr) return {};
     return failed("{} has stopped, but {}", where_, stop_failure_->message());

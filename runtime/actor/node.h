@@ -30,6 +30,9 @@ struct NodeOptions {
   TraceSink* trace = nullptr;
   // An actor without parent has failed. On the loop of the actor.
   std::function<void(const Down&)> on_failure = {};
+  // A message between nodes that was promised to arrive does not: its content cannot be carried, or is not what the
+  // actor's Protocol says. On the first loop.
+  std::function<void(const Error&)> on_dropped = {};
   // A node was linked (no cause), or its link has ended. On the first loop.
   std::function<void(const net::Peer&, const Cause& lost)> on_link = {};
 };
@@ -69,7 +72,7 @@ class Node {
   void adopt(std::unique_ptr<net::Link> link);
   Result<std::string> listen(net::Transport& transport, const std::string& address);
   void connect(net::Transport& transport, const std::string& address, std::function<void(Result<net::Peer>)> connected);
-  // Ends the link, with the reason told to the other side.
+  // Ends the link once what waits for it has gone (for at most a second), with the reason told to the other side.
   void unlink(uint64_t node, const Error& reason);
   // The same from a plain thread, which waits. See also linking.h for handlers.
   Result<std::string> listen_blocking(net::Transport& transport, const std::string& address);
@@ -85,15 +88,15 @@ class Node {
     const Address address = TROUPE_TRY(find_blocking(node, name, typeid(T).name(), timeout));
     return ref<T>(address);
   }
-  // Errors: no link to its node. REQUIRES: it is a T; Address and Ref name the same actor.
+  // Errors: no link to its node; an actor of this node that is no T. REQUIRES: one of another node is a T, too.
   template <class T>
   Result<Ref<T>> ref(const Address& address) const {
-    auto endpoint = TROUPE_TRY(resolve(address));
+    auto endpoint = TROUPE_TRY(resolve(address, typeid(T)));
     return Ref<T>(std::move(endpoint));
   }
 
   // Stops the actors without parents in reverse order of their start, each with its children; `stopped` is called on
-  // the first loop when all have ended.
+  // the first loop when all have ended and what they sent to other nodes has arrived there (see unlink()).
   void stop(std::string why, std::function<void()> stopped);
   // As above, waiting on the calling thread, which is no loop's. The error says what keeps it, or what failed first
   // while it stopped.
@@ -130,7 +133,7 @@ class Node {
   Handle<RemoteNode> remote(uint64_t node) const;
   void stop_next();
   void remove(ActorId id);
-  Result<Handle<Endpoint>> resolve(const Address& address) const;
+  Result<Handle<Endpoint>> resolve(const Address& address, const std::type_info& type) const;
   Result<Address> find_blocking(uint64_t node, const std::string& name, const std::string& type,
                                 std::chrono::nanoseconds timeout);
 

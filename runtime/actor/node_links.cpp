@@ -2,7 +2,7 @@
 #include <future>
 
 #include "runtime/actor/node.h"
-#include "runtime/actor/remote.h"
+#include "runtime/actor/remote_actor.h"
 #include "runtime/base/check.h"
 
 namespace troupe::actor {
@@ -18,7 +18,7 @@ Result<T> wait_for(EventLoop& loop, std::chrono::nanoseconds timeout, std::strin
   loop.post([promise, begin = std::move(begin)] {
     begin([promise](Result<T> result) { promise->set_value(std::move(result)); });
   });
-  if (future.wait_for(timeout) == std::future_status::ready) return future.get();
+  if (future.wait_for(std::min(timeout, kLongestWait)) == std::future_status::ready) return future.get();
   return failed("{} within {}", what, seconds_text(timeout));
 }
 
@@ -65,7 +65,7 @@ void Node::connect(net::Transport& transport, const std::string& address,
 }
 
 void Node::unlink(uint64_t node, const Error& reason) {
-  if (const Handle<RemoteNode> linked = remote(node)) linked->close(reason);
+  if (const Handle<RemoteNode> linked = remote(node)) linked->drain(reason, nullptr);
 }
 
 Result<std::string> Node::listen_blocking(net::Transport& transport, const std::string& address) {
@@ -114,10 +114,12 @@ Result<Address> Node::find_blocking(uint64_t node, const std::string& name, cons
                            [this, node, name, type](auto done) { find_on(node, name, type, std::move(done)); });
 }
 
-Result<Handle<Endpoint>> Node::resolve(const Address& address) const {
+Result<Handle<Endpoint>> Node::resolve(const Address& address, const std::type_info& type) const {
   if (address.node == options_.id) {
-    if (Handle<Cell> cell = find(address.actor)) return Handle<Endpoint>(std::move(cell));
-    return failed("{}", epitaph(address.actor)->message());
+    Handle<Cell> cell = find(address.actor);
+    if (cell == nullptr) return failed("{}", epitaph(address.actor)->message());
+    if (cell->type() != type) return failed("{} is not of the type that was asked for", cell->name());
+    return Handle<Endpoint>(std::move(cell));
   }
   const Handle<RemoteNode> linked = remote(address.node);
   if (linked == nullptr) return failed("{} has no link to the node of {}", where_, address.name);

@@ -26,7 +26,7 @@ struct SpawnOptions {
   std::string name = {};   // of the actor, unique among its siblings; "" takes the type's
   int loop = -1;           // which of the node's loops it lives on; -1: its parent's, or the first
   int mailbox = 1024;      // messages of its own thread that wait at most; as many again of others
-  bool reentrant = false;  // true: the next message starts while a handler waits
+  bool reentrant = false;  // true: the next message starts while handlers wait, `mailbox` of them at most
   Supervision supervision = {};
   // Found by Node::lookup and from linked nodes under this name, which a restarted actor takes over; "": not.
   std::string registered = {};

@@ -33,7 +33,7 @@ class ThreadAsker final : public Asker {
   // Null: it did not come in time.
   std::unique_ptr<Message> wait(Time timeout) {
     std::unique_lock lock(mutex_);
-    came_.wait_for(lock, timeout, [this] { return answered_ != nullptr; });
+    came_.wait_for(lock, std::min(timeout, kLongestWait), [this] { return answered_ != nullptr; });
     return std::move(answered_);
   }
 
@@ -73,7 +73,7 @@ bool AskBase::send(Scope& scope, std::coroutine_handle<> waiter) {
   target_ = to_;
   Executor& from = scope.cell->executor();
   const Time now = from.now();
-  begin(scope, waiter, std::min(timeout_ >= kNever - now ? kNever : now + timeout_, scope.deadline), now);
+  begin(scope, waiter, std::min(deadline_after(now, timeout_), scope.deadline), now);
   message_->asker = &from;
   message_->ask = number();
   message_->scope.deadline = deadline();
@@ -95,12 +95,12 @@ Error AskBase::late() const { return failed("no {} within {}", describe(), secon
 std::string AskBase::describe() const { return fmt::format("answer of {} to {}", to_->name(), method_->name); }
 
 bool Tell::send(Scope& scope, std::coroutine_handle<> waiter) {
+  if (const Exit* refusal = scope.refusal()) return status_ = stopped(*refusal), false;
   message_->scope.trace = scope.trace;
   const MethodInfo& method = message_->method();
   Sent sent = to_->send(message_, &scope.cell->executor());
   if (sent == Sent::yes) return false;
   if (sent == Sent::full) {
-    if (const Exit* refusal = scope.refusal()) return status_ = stopped(*refusal), false;
     sent = wait_.emplace(*to_, method, status_).send(message_, scope, waiter);
     if (sent == Sent::yes) return true;
   }
@@ -117,7 +117,7 @@ Sent RoomWait::send(std::unique_ptr<Message>& message, Scope& scope, std::corout
   const Time now = from.now();
   const Node* node = from.node();
   const Time patience = node == nullptr ? Time(0) : node->options().tell_deadline;
-  begin(scope, waiter, scope.deadline == kNever ? now + patience : scope.deadline, now);
+  begin(scope, waiter, scope.deadline == kNever ? deadline_after(now, patience) : scope.deadline, now);
   message->sender = &from;
   message->room = number();
   const Sent sent = target_->send_when_room(message, &from);
@@ -125,10 +125,7 @@ Sent RoomWait::send(std::unique_ptr<Message>& message, Scope& scope, std::corout
   return sent;
 }
 
-bool RoomWait::accept(Message& answer) {
-  status_ = std::move(*static_cast<Replying<void>&>(answer).reply);
-  return true;
-}
+void RoomWait::accept(Message& answer) { status_ = std::move(*static_cast<Replying<void>&>(answer).reply); }
 
 void RoomWait::fail(const Error& error) {
   target_->forget(executor(), number(), &executor());
@@ -159,7 +156,7 @@ Result<std::unique_ptr<Message>> ask_and_wait(Endpoint& endpoint, std::unique_pt
   message->asker = asker;
   message->ask = 1;
   const Time now = endpoint.now();
-  message->scope.deadline = timeout >= kNever - now ? kNever : now + timeout;
+  message->scope.deadline = deadline_after(now, timeout);
   const Sent sent = endpoint.send(message, nullptr);
   if (sent != Sent::yes) return refusal_of(sent, method, endpoint);
   if (auto answered = asker->wait(timeout)) return answered;

@@ -7,7 +7,8 @@
 // - Two messages from one actor (or thread) to another arrive in the order they were sent, in the same lane;
 //   messages of different senders in any order. System messages have a lane of their own, which goes first.
 // - Each arrives at most once. An answered ask was handled; after an error it was handled at most once.
-// - A mailbox is bounded: tell waits for room, try_tell refuses. Asks are bounded by those who wait for them.
+// - A mailbox is bounded: tell waits for room, try_tell refuses. Asks are bounded by those who wait for them, and
+//   messages of other nodes by a window of each link, in number and bytes (remote_actor.h).
 // - Every ask has a deadline, never later than that of the handler which asks; the one asked inherits it. When the
 //   asker gives up, or is told to stop, the one asked is told to stop too.
 // - What cannot be delivered answers with the first cause: who died, where, why.
@@ -60,10 +61,7 @@ class [[nodiscard]] Ask final : public AskBase {
   }
   Result<R> await_resume() { return std::move(*result_); }
 
-  bool accept(Message& answer) override {
-    result_ = take_reply<R>(answer);
-    return true;
-  }
+  void accept(Message& answer) override { result_ = take_reply<R>(answer); }
 
  private:
   void set_error(Error error) override { result_.emplace(std::move(error)); }
@@ -78,7 +76,7 @@ class RoomWait final : public Wait {
   ~RoomWait() override;
   Sent send(std::unique_ptr<Message>& message, Scope& scope, std::coroutine_handle<> waiter);
 
-  bool accept(Message& answer) override;
+  void accept(Message& answer) override;
   void fail(const Error& error) override;
   Error late() const override;
   std::string describe() const override;

@@ -3,14 +3,18 @@
 #include <algorithm>
 
 #include "runtime/actor/node.h"
+#include "runtime/actor/remote_actor.h"
 
 namespace troupe::actor {
 namespace {
 
 using wire::FrameKind;
 
-// Messages that wait here for a link that has no room.
-constexpr int64_t kQueue = 1024;
+// How long what waits here may take to go before a link is closed.
+constexpr std::chrono::seconds kDrainLimit{1};
+
+// Marks what says that a message has left its mailbox among the answers to questions.
+constexpr uint64_t kLeft = uint64_t{1} << 63;
 
 // An answer that came over a link, on its way to who asked.
 class RemoteReply final : public Message {
@@ -69,79 +73,54 @@ void RemoteNode::on_loop(std::function<void()> job) {
   home_->loop().post([self = Handle<RemoteNode>(this), job = std::move(job)] { job(); });
 }
 
-Sent RemoteNode::send(RemoteActor& to, std::unique_ptr<Message>& message, bool wait, const Executor* from) {
-  if (message->method().number == kLocalMethod) return Sent::unfit;
-  if (lost() || to.ended()) return Sent::dead;
-  const bool bounded = message->asker == nullptr && !wait;
-  if (queued_.fetch_add(1, std::memory_order_relaxed) >= kQueue && bounded) {
-    queued_.fetch_sub(1, std::memory_order_relaxed);
-    return Sent::full;
-  }
-  if (from == home_.get() || home_->loop().runs_here()) {
-    transmit(to, std::move(message));
-  } else {
-    message->target = &to;
-    home_->loop().post(*message.release());
-  }
-  return Sent::yes;
+bool RemoteNode::has_room(RemoteActor& to) {
+  if (link_ == nullptr) return false;
+  if (link_->has_room()) return true;
+  if (!std::exchange(to.in_line_, true)) in_line_.emplace_back(&to);
+  return false;
 }
 
 void RemoteNode::transmit(RemoteActor& to, std::unique_ptr<Message> message) {
-  if (link_ == nullptr || to.ended()) {
-    queued_.fetch_sub(1, std::memory_order_relaxed);
-    const Error error = undeliverable(message->method().name, to.name(), *to.cause());
-    if (message->sender != nullptr) notice_room(*message, error);
-    if (message->asker == nullptr) return;
-    message->fail(error);
-    const Handle<Asker> asker = message->asker;
-    return asker->answer(std::move(message));
-  }
-  if (message->sender != nullptr) {
-    if (static_cast<int64_t>(outgoing_.size()) >= kQueue) return waiting_.push_back({&to, std::move(message)});
-    notice_room(*message, {});
-  }
+  const MethodInfo& method = message->method();
+  const Handle<Asker> asker = std::move(message->asker);
+  const uint64_t number = message->ask;
   net::Parcel parcel;
-  parcel.header.method = message->method().number;
+  parcel.header.method = method.number;
   parcel.header.destination = to.id();
   parcel.header.trace = message->scope.trace;
   if (message->scope.deadline != kNever) {
     parcel.header.time_left_ns = std::max<int64_t>((message->scope.deadline - home_->now()).count(), 1);
   }
-  if (message->asker != nullptr) {
-    parcel.header.ask = next_++;
-    asked_by_[{message->asker.get(), message->ask}] = parcel.header.ask;
-    asked_[parcel.header.ask] = {std::move(message->asker), message->ask, &to, &message->method()};
-  }
   parcel.payload = std::move(message);
-  if (outgoing_.empty() && link_->send(parcel)) queued_.fetch_sub(1, std::memory_order_relaxed);
-  else outgoing_.push_back(std::move(parcel));
+  if (Status prepared = link_->prepare(parcel); !prepared.ok()) {
+    Error error = std::move(prepared).error().within(fmt::format("{} to {}", method.name, to.name()));
+    return asker != nullptr ? answer_with(*asker, number, error) : dropped(error);
+  }
+  if (asker != nullptr) {
+    parcel.header.ask = next_++;
+    asked_by_[{asker.get(), number}] = parcel.header.ask;
+    asked_[parcel.header.ask] = {asker, number, &to, &method};
+  }
+  to.sent(parcel.body.bytes());
+  link_->send(parcel);
 }
 
 void RemoteNode::on_room() {
   const Handle<RemoteNode> alive(this);
-  while (link_ != nullptr && !outgoing_.empty() && link_->send(outgoing_.front())) {
-    outgoing_.pop_front();
-    queued_.fetch_sub(1, std::memory_order_relaxed);
-  }
-  while (link_ != nullptr && !waiting_.empty() && static_cast<int64_t>(outgoing_.size()) < kQueue) {
-    Waiting next = std::move(waiting_.front());
-    waiting_.pop_front();
-    transmit(*next.to, std::move(next.message));
+  for (auto line = std::exchange(in_line_, {}); !line.empty(); line.pop_front()) {
+    line.front()->in_line_ = false;
+    line.front()->pump();
   }
 }
 
 void RemoteNode::on_parcel(net::Parcel parcel) {
   const Handle<RemoteNode> alive(this);
   switch (parcel.header.kind) {
-    case FrameKind::message: return on_message(std::move(parcel));
+    // The link's window is for what is on its way; actors have windows of their own.
+    case FrameKind::message: link_->release(1); return on_message(std::move(parcel));
     case FrameKind::reply:
-    case FrameKind::error: link_->release(1); return on_answer(std::move(parcel));
-    case FrameKind::system: {
-      const auto what = static_cast<System>(parcel.header.method);
-      if (what != System::reply && what != System::error) return on_system(parcel);
-      parcel.header.kind = what == System::reply ? FrameKind::reply : FrameKind::error;
-      return on_answer(std::move(parcel));
-    }
+    case FrameKind::error: return on_answer(std::move(parcel));
+    case FrameKind::system: return on_system(parcel);
     default: return malformed("a frame of the link's own");
   }
 }
@@ -162,76 +141,105 @@ Result<std::unique_ptr<Message>> RemoteNode::message_of(net::Parcel& parcel, con
 
 void RemoteNode::on_message(net::Parcel parcel) {
   const uint64_t ask = parcel.header.ask;
+  const Share share{parcel.header.destination, 1, parcel.body.bytes()};
   Node* node = home_->node();
-  const Handle<Cell> cell = node == nullptr ? nullptr : node->find(parcel.header.destination);
+  if (node == nullptr) return;
+  last_ask_ = std::max(last_ask_, ask);
+  if (cancelled_.erase(ask) > 0) return give_back(share);
+  const Handle<Cell> cell = node->find(share.actor);
   if (cell == nullptr) {
-    link_->release(1);
-    if (node == nullptr) return;
-    if (ask == 0) return tell_gone(parcel.header.destination);
-    const Cause cause = node->epitaph(parcel.header.destination);
-    parcel.payload.reset();
-    parcel.header = {.kind = FrameKind::error, .ask = ask};
-    parcel.body = encode_error(failed("the message was not delivered: {}", cause->message()));
-    return send_answer(std::move(parcel));
+    const Cause cause = node->epitaph(share.actor);
+    tell_gone(share.actor);
+    if (ask != 0) send_error(ask, failed("the message was not delivered: {}", cause->message()));
+    return;
   }
   auto made = message_of(parcel, *cell);
   if (!made.ok()) {
-    link_->release(1);
-    if (ask == 0) return malformed(made.error().message());
-    net::Parcel refusal;
-    refusal.header = {.kind = FrameKind::error, .ask = ask};
-    refusal.body = encode_error(made.error());
-    return send_answer(std::move(refusal));
+    give_back(share);
+    return ask == 0 ? dropped(made.error()) : send_error(ask, made.error());
   }
   std::unique_ptr<Message> message = std::move(made).value();
-  message->scope.deadline = parcel.header.time_left_ns > 0 ? home_->now() + Time(parcel.header.time_left_ns) : kNever;
+  message->scope.deadline =
+      parcel.header.time_left_ns > 0 ? deadline_after(home_->now(), Time(parcel.header.time_left_ns)) : kNever;
   message->scope.trace = parcel.header.trace;
-  message->priority = message->foreign = message->answered = false;
+  message->priority = message->foreign = message->answered = message->waits = false;
   message->asker = nullptr;
   message->ask = ask;
   if (ask != 0) {
     message->asker = this;
     answering_[ask] = cell;
   }
-  // Its credit goes back when it has found room.
+  // Its credit goes back when its handler begins.
   message->sender = this;
-  message->room = 0;
-  if (cell->send_when_room(message, cell->executor_here()) == Sent::yes) return;
+  message->room = kLeft | ++entered_;
+  inside_[message->room] = share;
+  if (cell->send(message, cell->executor_here()) == Sent::yes) return;
   cell->refuse(std::move(message));
 }
 
 void RemoteNode::answer(std::unique_ptr<Message> answered) {
   answered->answered = true;
+  if (lost()) return;
   if (home_->loop().runs_here()) return deliver(std::move(answered));
   answered->asker = this;
   home_->loop().post(*answered.release());
 }
 
-// A message of theirs has found room, or its answer is there.
+// A message of theirs has left its mailbox, or its answer is there.
 void RemoteNode::deliver(std::unique_ptr<Message> answered) {
   const Handle<RemoteNode> alive(this);
   answered->asker = nullptr;
   if (link_ == nullptr) return;
-  if (answered->ask == 0) return link_->release(1);
-  answering_.erase(answered->ask);
-  net::Parcel parcel;
-  parcel.header = {.kind = FrameKind::reply, .ask = answered->ask};
-  if (const Error* error = answered->error()) {
-    parcel.header.kind = FrameKind::error;
-    parcel.body = encode_error(*error);
-  } else {
-    parcel.payload = std::move(answered);
+  if ((answered->ask & kLeft) != 0) {
+    if (const auto left = inside_.extract(answered->ask)) give_back(left.mapped());
+    return;
   }
-  send_answer(std::move(parcel));
+  const uint64_t ask = answered->ask;
+  answering_.erase(ask);
+  if (const Error* error = answered->error()) return send_error(ask, *error);
+  net::Parcel parcel;
+  parcel.header = {.kind = FrameKind::reply, .ask = ask};
+  parcel.payload = std::move(answered);
+  if (Status prepared = link_->prepare(parcel); !prepared.ok()) return send_error(ask, prepared.error());
+  link_->send(parcel);
 }
 
-// Where the window is full an answer goes as a system message: the one who waits for it may be the one who has to
-// make room.
-void RemoteNode::send_answer(net::Parcel parcel) {
-  if (link_ == nullptr || link_->send(parcel)) return;
-  parcel.header.method = static_cast<uint16_t>(parcel.header.kind == FrameKind::reply ? System::reply : System::error);
-  parcel.header.kind = FrameKind::system;
+void RemoteNode::send_error(uint64_t ask, const Error& error) {
+  if (link_ == nullptr) return;
+  net::Parcel parcel;
+  parcel.header = {.kind = FrameKind::error, .ask = ask};
+  parcel.body = encode_error(error);
   link_->send(parcel);
+}
+
+// Seldom enough to cost little, often enough that no sender waits for it.
+void RemoteNode::give_back(const Share& share) {
+  if (give_back_.size() >= most_give_back_) {
+    std::erase_if(give_back_, [node = home_->node()](const auto& kept) {
+      return node == nullptr || node->find(kept.first) == nullptr;
+    });
+    most_give_back_ = std::max<size_t>(2 * give_back_.size(), 64);
+  }
+  Share& kept = give_back_[share.actor];
+  kept.messages += share.messages;
+  kept.bytes += share.bytes;
+  if (kept.messages < RemoteActor::kWindow / 4 && kept.bytes < RemoteActor::kWindowBytes / 4) return;
+  BytesWriter bytes;
+  bytes.number(static_cast<uint64_t>(kept.messages)).number(static_cast<uint64_t>(kept.bytes));
+  give_back_.erase(share.actor);
+  send_system(System::room, bytes.take(), 0, share.actor);
+}
+
+void RemoteNode::on_credit(ActorId id, BytesReader& reader) {
+  const auto messages = static_cast<int64_t>(reader.number()), bytes = static_cast<int64_t>(reader.number());
+  if (!reader.complete()) return malformed("a credit");
+  Handle<RemoteActor> actor;
+  {
+    const std::lock_guard lock(actors_mutex_);
+    const auto found = actors_.find(id);
+    if (found != actors_.end()) actor = found->second;
+  }
+  if (actor != nullptr && !actor->credit(messages, bytes)) malformed("credit for more than was sent");
 }
 
 void RemoteNode::on_answer(net::Parcel parcel) {
@@ -254,15 +262,9 @@ void RemoteNode::on_answer(net::Parcel parcel) {
   asked.asker->answer(std::move(reply));
 }
 
-void RemoteNode::forget(const Asker& asker, uint64_t ask) {
+void RemoteNode::cancel(const Asker& asker, uint64_t ask) {
   const auto found = asked_by_.find({&asker, ask});
-  if (found == asked_by_.end()) {
-    const auto erased = std::erase_if(waiting_, [&](const Waiting& waiting) {
-      return waiting.message->sender == &asker && waiting.message->room == ask;
-    });
-    queued_.fetch_sub(static_cast<int64_t>(erased), std::memory_order_relaxed);
-    return;
-  }
+  if (found == asked_by_.end()) return;
   send_system(System::cancel, {}, found->second);
   asked_.erase(found->second);
   asked_by_.erase(found);
@@ -277,13 +279,10 @@ void RemoteNode::send_system(System what, net::Body body, uint64_t ask, uint64_t
   link_->send(parcel);
 }
 
-void RemoteNode::watch(RemoteActor& whom, Handle<Executor> executor, const void* who, Told told) {
-  auto forward = [executor, told = std::move(told)](const Down& down) {
-    executor->loop().post([told, down] { told(down); });
-  };
-  if (link_ == nullptr || whom.ended()) return forward({peer_.node, whom.id(), whom.name(), whom.cause()});
+void RemoteNode::watch(RemoteActor& whom, const void* who, Told told) {
+  if (link_ == nullptr || whom.ended()) return told({peer_.node, whom.id(), whom.name(), whom.cause()});
   const uint64_t number = next_++;
-  watched_[number] = {&whom, who, std::move(forward)};
+  watched_[number] = {&whom, who, std::move(told)};
   send_system(System::watch, {}, number, whom.id());
 }
 
@@ -311,6 +310,11 @@ void RemoteNode::lookup(const std::string& name, const std::string& type, Found 
 
 Handle<RemoteActor> RemoteNode::actor(ActorId id, const std::string& name) {
   const std::lock_guard lock(actors_mutex_);
+  if (lost()) return new RemoteActor(this, id, name);
+  if (actors_.size() >= most_actors_) {
+    std::erase_if(actors_, [](const auto& known) { return known.second->unique() && known.second->idle(); });
+    most_actors_ = std::max<size_t>(2 * actors_.size(), 64);
+  }
   Handle<RemoteActor>& actor = actors_[id];
   if (actor == nullptr) actor = new RemoteActor(this, id, name);
   return actor;
@@ -322,17 +326,26 @@ void RemoteNode::tell_gone(ActorId actor) {
   }
 }
 
-void RemoteNode::ended(ActorId id, Cause cause) {
-  const std::lock_guard lock(actors_mutex_);
-  const auto found = actors_.find(id);
-  if (found == actors_.end()) return;
-  found->second->end(std::move(cause));
-  actors_.erase(found);
+void RemoteNode::ended(ActorId id, const Cause& cause) {
+  Handle<RemoteActor> actor;
+  {
+    const std::lock_guard lock(actors_mutex_);
+    if (const auto found = actors_.extract(id)) actor = std::move(found.mapped());
+  }
+  if (actor != nullptr) actor->end(cause);
 }
 
 void RemoteNode::send_down(uint64_t number, const Down& down) {
   watched_here_.erase(number);
   send_system(System::down, exit_bytes(*down.cause).take(), number, down.actor);
+}
+
+void RemoteNode::on_cancel(uint64_t ask) {
+  if (ask > last_ask_) return void(cancelled_.insert(ask));
+  const auto answering = answering_.extract(ask);
+  if (!answering) return;
+  const Handle<Cell> cell = answering.mapped();
+  cell->forget(*this, ask, cell->executor_here());
 }
 
 void RemoteNode::on_system(const net::Parcel& parcel) {
@@ -341,13 +354,8 @@ void RemoteNode::on_system(const net::Parcel& parcel) {
   const wire::Header& header = parcel.header;
   BytesReader reader(parcel.body);
   switch (static_cast<System>(header.method)) {
-    case System::cancel: {
-      const auto answering = answering_.find(header.ask);
-      if (answering == answering_.end()) return;
-      const Handle<Cell> cell = std::move(answering->second);
-      answering_.erase(answering);
-      return cell->forget(*this, header.ask, cell->executor_here());
-    }
+    case System::cancel: return on_cancel(header.ask);
+    case System::room: return on_credit(header.destination, reader);
     case System::watch: {
       const Handle<Cell> cell = node->find(header.destination);
       if (cell == nullptr) return send_down(header.ask, {0, header.destination, "", node->epitaph(header.destination)});
@@ -408,9 +416,27 @@ void RemoteNode::malformed(std::string_view what) {
   on_closed(error);
 }
 
+void RemoteNode::dropped(const Error& why) {
+  const Node* node = home_->node();
+  if (node != nullptr && node->options().on_dropped) node->options().on_dropped(why);
+}
+
 void RemoteNode::close(const Error& reason) {
-  if (link_ != nullptr) link_->close(reason);
+  if (link_ != nullptr) link_->close(reason, std::exchange(drained_, nullptr));
   on_closed(reason);
+}
+
+void RemoteNode::drain(const Error& reason, std::function<void()> done) {
+  const Handle<RemoteNode> alive(this);
+  if (link_ == nullptr || draining_) return;  // `done` goes with whoever holds it
+  draining_ = reason;
+  drained_ = std::move(done);
+  drain_timer_ = home_->loop().after(kDrainLimit, [this] { close(*draining_); });
+  end_draining();
+}
+
+void RemoteNode::end_draining() {
+  if (draining_ && waiting_ == 0 && link_ != nullptr) close(Error(*draining_));
 }
 
 // Everything that waits for something of that node learns why it will not come.
@@ -423,50 +449,26 @@ void RemoteNode::on_closed(const Error& reason) {
       Exit{Exit::Kind::lost, fmt::format("node {}", peer_.name), std::move(where), reason.message()});
   lost_.store(true, std::memory_order_release);
   const auto link = std::move(link_);
-  queued_ = 0;
-  outgoing_.clear();
+  drain_timer_.cancel();
+  drained_ = nullptr;
+  in_line_.clear();
+  std::unordered_map<ActorId, Handle<RemoteActor>> actors;
+  {
+    const std::lock_guard lock(actors_mutex_);
+    actors.swap(actors_);
+  }
+  for (auto& [id, actor] : actors) actor->refuse_all();
   for (auto& [number, asked] : std::exchange(asked_, {})) {
     answer_with(*asked.asker, asked.number, undeliverable(asked.method->name, asked.of->name(), *cause_));
   }
   asked_by_.clear();
-  for (Waiting& waiting : std::exchange(waiting_, {})) {
-    notice_room(*waiting.message, undeliverable(waiting.message->method().name, waiting.to->name(), *cause_));
-  }
   for (auto& [ask, cell] : std::exchange(answering_, {})) cell->forget(*this, ask, cell->executor_here());
   for (auto& [number, watched] : std::exchange(watched_, {})) {
     watched.told({peer_.node, watched.whom->id(), watched.whom->name(), cause_});
   }
   for (auto& [number, watched] : std::exchange(watched_here_, {})) watched.cell->unwatch(watched.key.get());
   for (auto& [number, found] : std::exchange(lookups_, {})) found(failed("{}", cause_->message()));
-  {
-    const std::lock_guard lock(actors_mutex_);
-    actors_.clear();
-  }
   if (Node* node = home_->node()) node->link_lost(*this);
-}
-
-void RemoteActor::end(Cause cause) {
-  if (ended()) return;
-  cause_ = std::move(cause);
-  ended_.store(true, std::memory_order_release);
-}
-
-void RemoteActor::forget(const Asker& asker, uint64_t ask, const Executor*) {
-  node_->on_loop([node = node_, asker = Handle<const Asker>(&asker), ask] { node->forget(*asker, ask); });
-}
-
-void RemoteActor::request_stop(Cause why) {
-  node_->on_loop([node = node_, id = id(), why = std::move(why)] { node->request_stop(id, *why); });
-}
-
-void RemoteActor::watch(Handle<Executor> executor, const void* who, std::function<void(const Down&)> told) {
-  node_->on_loop([self = Handle<RemoteActor>(this), executor = std::move(executor), who, told = std::move(told)] {
-    self->node_->watch(*self, executor, who, told);
-  });
-}
-
-void RemoteActor::unwatch(const void* who) {
-  node_->on_loop([self = Handle<RemoteActor>(this), who] { self->node_->unwatch(*self, who); });
 }
 
 }  // namespace troupe::actor

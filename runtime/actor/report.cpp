@@ -36,6 +36,20 @@ ActorLine line_of(const Cell& cell) {
   return line;
 }
 
+// Calls `take` on each loop with what its actors do.
+template <class F>
+void survey(const std::vector<Handle<Executor>>& executors, F take) {
+  for (const Handle<Executor>& executor : executors) {
+    executor->loop().post([executor, take] {
+      std::vector<ActorLine> lines;
+      if (executor->node() != nullptr) {
+        for (const Handle<Cell>& cell : executor->node()->cells_of(*executor)) lines.push_back(line_of(*cell));
+      }
+      take(static_cast<size_t>(executor->index()), std::move(lines));
+    });
+  }
+}
+
 std::string text_of(const WaitLine& wait) { return fmt::format("{} ({})", wait.what, seconds_text(wait.waited)); }
 
 std::string text_of(const ActorLine& actor) {
@@ -124,50 +138,37 @@ void Node::report(std::function<void(NodeReport)> done) {
   gathering->report.where = where_;
   gathering->missing = executors_.size();
   gathering->done = std::move(done);
-  for (const Handle<Executor>& executor : executors_) {
-    executor->loop().post([executor, gathering] {
-      std::vector<ActorLine> lines;
-      if (executor->node() != nullptr) {
-        for (const Handle<Cell>& cell : executor->node()->cells_of(*executor)) lines.push_back(line_of(*cell));
-      }
-      const std::lock_guard lock(gathering->mutex);
-      std::ranges::move(lines, std::back_inserter(gathering->report.actors));
-      if (--gathering->missing == 0) gathering->done(std::move(gathering->report));
-    });
-  }
+  survey(executors_, [gathering](size_t, std::vector<ActorLine> lines) {
+    const std::lock_guard lock(gathering->mutex);
+    std::ranges::move(lines, std::back_inserter(gathering->report.actors));
+    if (--gathering->missing == 0) gathering->done(std::move(gathering->report));
+  });
 }
 
 NodeReport Node::report_blocking(std::chrono::nanoseconds timeout) {
   struct Answers {
     std::mutex mutex;
     std::condition_variable came;
-    std::vector<std::vector<ActorLine>> lines;
-    std::vector<bool> answered;
+    std::vector<std::optional<std::vector<ActorLine>>> lines;  // none: it has not answered
   };
   const auto answers = std::make_shared<Answers>();
   answers->lines.resize(executors_.size());
-  answers->answered.resize(executors_.size());
-  for (const Handle<Executor>& executor : executors_) {
-    executor->loop().post([executor, answers] {
-      std::vector<ActorLine> lines;
-      if (executor->node() != nullptr) {
-        for (const Handle<Cell>& cell : executor->node()->cells_of(*executor)) lines.push_back(line_of(*cell));
-      }
-      const std::lock_guard lock(answers->mutex);
-      const auto index = static_cast<size_t>(executor->index());
-      answers->lines[index] = std::move(lines);
-      answers->answered[index] = true;
-      answers->came.notify_all();
-    });
-  }
+  survey(executors_, [answers](size_t loop, std::vector<ActorLine> lines) {
+    const std::lock_guard lock(answers->mutex);
+    answers->lines[loop] = std::move(lines);
+    answers->came.notify_all();
+  });
   NodeReport report;
   report.where = where_;
   std::unique_lock lock(answers->mutex);
-  answers->came.wait_for(lock, timeout,
-                         [&] { return std::ranges::all_of(answers->answered, [](bool b) { return b; }); });
+  answers->came.wait_for(lock, std::min(timeout, kLongestWait), [&] {
+    return std::ranges::all_of(answers->lines, [](const auto& lines) { return lines.has_value(); });
+  });
   for (size_t i = 0; i < executors_.size(); ++i) {
-    std::ranges::move(answers->lines[i], std::back_inserter(report.actors));
-    if (answers->answered[i]) continue;
+    if (auto& lines = answers->lines[i]) {
+      std::ranges::move(*lines, std::back_inserter(report.actors));
+      continue;
+    }
     const MethodInfo* method = executors_[i]->running_method.load(std::memory_order_relaxed);
     const Handle<Cell> cell = find(executors_[i]->running_actor.load(std::memory_order_relaxed));
     report.unanswered.push_back(fmt::format("loop {} does not answer within {}: it runs {} of {}", i,

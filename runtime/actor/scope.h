@@ -1,6 +1,7 @@
 // What surrounds every line of a handler: its actor, the deadline it inherited from whoever asked, whether it was
 // told to stop, and what it waits for at the moment. Awaitables of the runtime derive from Wait.
 #pragma once
+#include <algorithm>
 #include <boost/intrusive/list.hpp>
 #include <boost/intrusive/set.hpp>
 #include <chrono>
@@ -21,6 +22,12 @@ class Wait;
 
 using Time = std::chrono::nanoseconds;  // of the loop's clock
 constexpr Time kNever = Time::max();
+// kNever where that is later than any time there is.
+constexpr Time deadline_after(Time now, Time timeout) {
+  return timeout >= kNever - now ? kNever : now + std::max(timeout, Time(0));
+}
+// What a thread may be told to wait without its clock overflowing.
+constexpr Time kLongestWait = std::chrono::hours(24 * 365 * 100);
 
 namespace intrusive = boost::intrusive;
 using AutoUnlink = intrusive::link_mode<intrusive::auto_unlink>;
@@ -37,8 +44,8 @@ class Wait : public intrusive::list_base_hook<AutoUnlink, intrusive::tag<OfScope
   Wait& operator=(const Wait&) = delete;
   virtual ~Wait();
 
-  // What came. Afterwards the coroutine goes on, unless accept() returned false: it waits for more.
-  virtual bool accept(Message& answer);
+  // What came. Afterwards the coroutine goes on.
+  virtual void accept(Message& answer);
   // It has ended without an answer. Tells the other side, where there is one, that nobody waits any more.
   virtual void fail(const Error& error) = 0;
   // The deadline has passed.

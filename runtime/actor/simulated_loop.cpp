@@ -45,7 +45,8 @@ SimulatedLoop::~SimulatedLoop() {
 void SimulatedLoop::post(std::function<void()> callback) { post(*new CallbackJob(std::move(callback))); }
 
 SimulatedLoop::Key SimulatedLoop::key_after(std::chrono::nanoseconds delay) {
-  return {clock_.now() + std::max(delay, std::chrono::nanoseconds(0)), timers_set_++};
+  const auto now = clock_.now(), longest = std::chrono::nanoseconds::max() - now;
+  return {now + std::clamp(delay, std::chrono::nanoseconds(0), longest), timers_set_++};
 }
 
 Timer SimulatedLoop::after(std::chrono::nanoseconds delay, std::function<void()> callback) {

@@ -12,36 +12,10 @@ namespace {
 
 Error stopped(const Exit& why) { return {ErrorKind::interrupted, why.message()}; }
 
-// How an actor ended, on its way to a Join.
-class Ended final : public Replying<Cause> {
- public:
-  Ended(uint64_t number, Cause cause) : Replying(kInfo) {
-    ask = number;
-    reply.emplace(std::move(cause));
-  }
-  void begin(Actor&, Cell&) override {}
-
- private:
-  static constexpr MethodInfo kInfo{"end", kLocalMethod};
-};
-
-// Something else than an answer has come.
-class Wake final : public Replying<void> {
- public:
-  explicit Wake(uint64_t number) : Replying(kInfo) {
-    ask = number;
-    reply.emplace();
-  }
-  void begin(Actor&, Cell&) override {}
-
- private:
-  static constexpr MethodInfo kInfo{"wake", kLocalMethod};
-};
-
 }  // namespace
 
 void wake(Executor& executor, uint64_t number) {
-  auto message = std::make_unique<Wake>(number);
+  auto message = std::make_unique<Notice<void>>(number, Result<void>());
   message->asker = &executor;
   executor.answer(std::move(message));
 }
@@ -57,7 +31,7 @@ Task<Result<net::Peer>> connect(Node& node, net::Transport& transport, std::stri
 bool Sleep::start(Scope& scope, std::coroutine_handle<> waiter) {
   if (const Exit* refusal = scope.refusal()) return status_ = stopped(*refusal), false;
   const Time now = scope.cell->executor().now();
-  const Time end = now + std::max(duration_, Time(0));
+  const Time end = deadline_after(now, duration_);
   whole_ = end <= scope.deadline;
   begin(scope, waiter, std::min(end, scope.deadline), now);
   return true;
@@ -75,9 +49,9 @@ bool Join::start(Scope& scope, std::coroutine_handle<> waiter) {
   if (const Exit* refusal = scope.refusal()) return result_ = stopped(*refusal), false;
   Executor& executor = scope.cell->executor();
   const Time now = executor.now();
-  begin(scope, waiter, std::min(now + timeout_, scope.deadline), now);
+  begin(scope, waiter, std::min(deadline_after(now, timeout_), scope.deadline), now);
   target_->watch(&executor, this, [asker = Handle<Executor>(&executor), n = number()](const Down& down) {
-    Ended ended(n, down.cause);
+    Notice<Cause> ended(n, down.cause);
     asker->deliver(ended);
   });
   if (!why_.empty()) stop_now(*target_, why_);
@@ -88,10 +62,7 @@ Join::~Join() {
   if (number() != 0) target_->unwatch(this);
 }
 
-bool Join::accept(Message& answer) {
-  result_ = std::move(static_cast<Replying<Cause>&>(answer).reply);
-  return true;
-}
+void Join::accept(Message& answer) { result_ = std::move(static_cast<Replying<Cause>&>(answer).reply); }
 
 void Join::fail(const Error& error) {
   target_->unwatch(this);

@@ -46,7 +46,7 @@ class [[nodiscard]] Join final : public Wait {
   }
   Result<Cause> await_resume() { return std::move(*result_); }
 
-  bool accept(Message& answer) override;
+  void accept(Message& answer) override;
   void fail(const Error& error) override;
   Error late() const override;
   std::string describe() const override;
@@ -98,7 +98,7 @@ void Actor::watch(const Ref<T>& whom) {
   using Watcher = typename Traits<M>::Actor;
   static_assert(std::is_same_v<typename Traits<M>::Arguments, std::tuple<Down>>, "a watcher's method takes a Down");
   const Handle<Cell> me(&cell());
-  whom.endpoint()->watch(&me->executor(), me.get(), [me](const Down& down) {
+  me->watch_other(whom.endpoint(), [me = me.get()](const Down& down) {
     std::unique_ptr<Message> message = Ref<Watcher>::template message<M>(down);
     message->priority = true;
     me->send(message, &me->executor());
@@ -107,7 +107,7 @@ void Actor::watch(const Ref<T>& whom) {
 
 template <class T>
 void Actor::unwatch(const Ref<T>& whom) {
-  whom.endpoint()->unwatch(&cell());
+  cell().unwatch_other(whom.endpoint());
 }
 
 template <auto M, class... A>

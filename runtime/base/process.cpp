@@ -1,6 +1,7 @@
 #include "runtime/base/process.h"
 
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -34,6 +35,24 @@ std::string find_program(const std::string& name) {
   return "";
 }
 
+// REQUIRES: it has ended, or will.
+ProcessEnd reap(pid_t pid) {
+  int status = 0;
+  pid_t reaped;
+  do reaped = waitpid(pid, &status, 0);
+  while (reaped < 0 && errno == EINTR);
+  if (reaped < 0) return {-1, 0};
+  return WIFSIGNALED(status) ? ProcessEnd{0, WTERMSIG(status)} : ProcessEnd{WEXITSTATUS(status), 0};
+}
+
+// False where the other end is closed first.
+bool read_whole(int descriptor, int* number) {
+  ssize_t got;
+  do got = read(descriptor, number, sizeof *number);
+  while (got < 0 && errno == EINTR);
+  return got == sizeof *number;
+}
+
 int open_pidfd(pid_t pid) { return static_cast<int>(syscall(SYS_pidfd_open, pid, 0)); }
 
 bool readable(int descriptor, int timeout_ms) {
@@ -65,6 +84,7 @@ std::vector<std::string> joined_environment(const std::vector<std::pair<std::str
 }  // namespace
 
 std::string ProcessEnd::describe() const {
+  if (signal == 0 && exit_code < 0) return "ended, nobody knows how";
   if (signal == 0) return fmt::format("exited with code {}", exit_code);
   const char* name = sigabbrev_np(signal);
   return fmt::format("was killed by SIG{}", name ? name : std::to_string(signal));
@@ -81,6 +101,15 @@ Result<ChildProcess> ChildProcess::start(const ProcessOptions& options) {
   if (!options.output.empty()) {
     output = open(options.output.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
     if (output < 0) return failed("{}: cannot be written: {}", options.output, std::strerror(errno));
+  }
+  // A parent that ignores SIGCHLD hands that on; then the end of no child can be learned.
+  struct sigaction action{};
+  if (sigaction(SIGCHLD, nullptr, &action) == 0 && action.sa_handler == SIG_IGN) ::signal(SIGCHLD, SIG_DFL);
+  int started[2];  // what went wrong before the program ran; closed by its start
+  if (pipe2(started, O_CLOEXEC) != 0) {
+    const int error = errno;
+    if (output >= 0) close(output);
+    return failed("{}: cannot be started: {}", program, std::strerror(error));
   }
   const pid_t parent = getpid();
   const pid_t pid = fork();
@@ -100,14 +129,27 @@ Result<ChildProcess> ChildProcess::start(const ProcessOptions& options) {
       dup2(output, STDOUT_FILENO);
       dup2(output, STDERR_FILENO);
     }
+    close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);  // libraries open sockets that would live on in it
     execve(program.c_str(), argv.data(), envp.data());
+    const int why = errno;
+    (void)!write(started[1], &why, sizeof why);
     _exit(127);
   }
-  const int error = errno;
+  int error = errno;
   if (output >= 0) close(output);
-  if (pid < 0) return failed("{}: cannot be started: {}", program, std::strerror(error));
-  const int descriptor = open_pidfd(pid);
-  TROUPE_CHECK(descriptor >= 0, "pidfd_open: {}", std::strerror(errno));
+  close(started[1]);
+  const int descriptor = pid < 0 ? -1 : open_pidfd(pid);
+  if (pid >= 0 && descriptor < 0) error = errno;
+  const bool ran = descriptor >= 0 && !read_whole(started[0], &error);
+  close(started[0]);
+  if (!ran) {
+    if (descriptor >= 0) close(descriptor);
+    if (pid >= 0) {
+      ::kill(pid, SIGKILL);
+      (void)reap(pid);
+    }
+    return failed("{}: cannot be started: {}", program, std::strerror(error));
+  }
   return ChildProcess(pid, descriptor, options.own_session);
 }
 
@@ -138,12 +180,7 @@ std::optional<ProcessEnd> ChildProcess::poll() { return wait(0); }
 
 std::optional<ProcessEnd> ChildProcess::wait(int timeout_ms) {
   if (end_ || !readable(descriptor_, timeout_ms)) return end_;
-  int status = 0;
-  pid_t reaped;
-  do reaped = waitpid(pid_, &status, 0);
-  while (reaped < 0 && errno == EINTR);
-  end_ = WIFSIGNALED(status) ? ProcessEnd{0, WTERMSIG(status)} : ProcessEnd{WEXITSTATUS(status), 0};
-  return end_;
+  return end_ = reap(pid_);
 }
 
 void ChildProcess::send(int signal) const {

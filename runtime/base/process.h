@@ -21,7 +21,7 @@ struct ProcessOptions {
 
 // How a process ended.
 struct ProcessEnd {
-  int exit_code = 0;  // if signal is 0
+  int exit_code = 0;  // if signal is 0; -1: somebody else reaped it
   int signal = 0;
   std::string describe() const;  // "exited with code 3", "was killed by SIGKILL"
 };

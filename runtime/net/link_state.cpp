@@ -47,6 +47,8 @@ void LinkState::start(LinkEvents events) {
   open();
 }
 
+bool LinkState::has_room() { return phase_ != Phase::open || core_.has_room(wire::FrameKind::message); }
+
 bool LinkState::send(Parcel& parcel) {
   TROUPE_CHECK(phase_ != Phase::waiting || lost_early_, "a link is started before anything is sent");
   if (phase_ != Phase::open) {
@@ -78,11 +80,13 @@ void LinkState::release(int64_t count) {
   if (core_.has_output()) schedule();
 }
 
-void LinkState::close(const Error& reason) {
+void LinkState::close(const Error& reason, std::function<void()> drained) {
   if (phase_ == Phase::shut || phase_ == Phase::closing) {
     events_.reset();
+    if (drained) loop_.post(std::move(drained));
     return;
   }
+  drained_ = std::move(drained);
   phase_ = Phase::closing;
   events_.reset();
   core_.close(reason);
@@ -152,6 +156,7 @@ void LinkState::end() {
   phase_ = Phase::shut;
   timer_.cancel();
   shut();
+  if (drained_) loop_.post(std::exchange(drained_, nullptr));
 }
 
 LinkHandle::~LinkHandle() { state_->close(failed("{} dropped the link", state_->own_name())); }

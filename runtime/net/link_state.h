@@ -22,9 +22,10 @@ class LinkState : public actor::Job, public std::enable_shared_from_this<LinkSta
   const std::string& own_name() const { return node_.self().name; }
   void start(LinkEvents events);
   Status prepare(Parcel& parcel);
+  bool has_room();
   bool send(Parcel& parcel);
   void release(int64_t count);
-  void close(const Error& reason);
+  void close(const Error& reason, std::function<void()> drained = {});
 
  protected:
   // --- What a backend does. Called by the methods below; never after shut().
@@ -70,6 +71,7 @@ class LinkState : public actor::Job, public std::enable_shared_from_this<LinkSta
   LinkCore core_;
   Phase phase_ = Phase::waiting;
   std::shared_ptr<LinkEvents> events_;
+  std::function<void()> drained_;
   std::optional<Error> lost_early_;  // before start()
   std::shared_ptr<LinkState> scheduled_;
   bool finishing_ = false;
@@ -84,9 +86,10 @@ class LinkHandle final : public Link {
   const Peer& peer() const override { return state_->peer(); }
   void start(LinkEvents events) override { state_->start(std::move(events)); }
   Status prepare(Parcel& parcel) override { return state_->prepare(parcel); }
+  bool has_room() override { return state_->has_room(); }
   bool send(Parcel& parcel) override { return state_->send(parcel); }
   void release(int64_t count) override { state_->release(count); }
-  void close(const Error& reason) override { state_->close(reason); }
+  void close(const Error& reason, std::function<void()> drained) override { state_->close(reason, std::move(drained)); }
   const LinkCounters& counters() const override { return state_->counters(); }
 
  private:

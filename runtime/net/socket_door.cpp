@@ -4,6 +4,7 @@
 #include <boost/asio/read.hpp>
 #include <boost/asio/write.hpp>
 #include <charconv>
+#include <map>
 #include <set>
 
 #include "runtime/base/check.h"
@@ -15,8 +16,10 @@ namespace asio = boost::asio;
 using asio::ip::tcp;
 using boost::system::error_code;
 
-// Callers that have not proved themselves; more are hung up on at once.
+// Callers that have not proved themselves; for one more, the oldest is hung up on, and may call again.
 constexpr size_t kMostEntering = 256;
+// How long a caller that was hung up on waits before it calls again.
+constexpr std::chrono::milliseconds kCallAgain{50};
 
 struct HostPort {
   std::string host;
@@ -56,8 +59,9 @@ struct SocketDoor::Room {
   LinkOptions options;
   Describe describe;
   bool closed = false;
-  std::vector<std::unique_ptr<tcp::acceptor>> acceptors;
-  std::set<std::shared_ptr<Entering>> entering;
+  std::vector<std::shared_ptr<Accepting>> accepting;
+  std::map<uint64_t, std::shared_ptr<Entering>> callers;  // the oldest first
+  uint64_t next_caller = 0;
   std::set<std::shared_ptr<Dialing>> dialing;
   std::function<void(const Error&)> refused;
 
@@ -76,6 +80,7 @@ class SocketDoor::Entering : public std::enable_shared_from_this<Entering> {
   Entering(std::shared_ptr<Room> room, tcp::socket socket, wire::Handshake::Role role, const wire::Nonce& nonce,
            std::string where, Done done)
       : room_(std::move(room)),
+        number_(room_->next_caller++),
         socket_(std::move(socket)),
         role_(role),
         handshake_(role, room_->identity(), room_->node.token(), nonce),
@@ -83,7 +88,7 @@ class SocketDoor::Entering : public std::enable_shared_from_this<Entering> {
         done_(std::move(done)) {}
 
   void start() {
-    room_->entering.insert(shared_from_this());
+    room_->callers[number_] = shared_from_this();
     error_code ignored;
     socket_.set_option(tcp::no_delay(true), ignored);
     timer_ = room_->loop.after(room_->options.handshake_deadline, [this] {
@@ -97,6 +102,10 @@ class SocketDoor::Entering : public std::enable_shared_from_this<Entering> {
     error_code ignored;
     socket_.close(ignored);
   }
+  void turn_away() { end(failed("too many callers")); }
+  bool dials() const { return role_ == wire::Handshake::Role::dialer; }
+  // The other side ended it without a word.
+  bool hung_up() const { return hung_up_; }
 
  private:
   // Writes what is due, then reads what is due.
@@ -123,14 +132,15 @@ class SocketDoor::Entering : public std::enable_shared_from_this<Entering> {
       self->go_on();
     });
   }
-  Error broken(const error_code& error) const {
+  Error broken(const error_code& error) {
     if (error == asio::error::eof || error == asio::error::connection_reset || error == asio::error::broken_pipe) {
+      hung_up_ = true;
       return failed("the other side hung up during the handshake");
     }
     return failed("{}", error.message());
   }
   void enter() {
-    const bool dialer = role_ == wire::Handshake::Role::dialer;
+    const bool dialer = dials();
     error_code ignored;
     socket_.non_blocking(true, ignored);
     Entered entered{std::move(socket_), handshake_.peer(), handshake_.derive(dialer ? "to listener" : "to dialer"),
@@ -145,12 +155,13 @@ class SocketDoor::Entering : public std::enable_shared_from_this<Entering> {
   }
   void finish(Result<Entered> result) {
     const auto self = shared_from_this();
-    room_->entering.erase(self);
+    room_->callers.erase(number_);
     timer_.cancel();
     if (const auto done = std::exchange(done_, nullptr)) done(std::move(result));
   }
 
   const std::shared_ptr<Room> room_;
+  const uint64_t number_;
   tcp::socket socket_;
   const wire::Handshake::Role role_;
   wire::Handshake handshake_;
@@ -159,10 +170,11 @@ class SocketDoor::Entering : public std::enable_shared_from_this<Entering> {
   std::vector<std::byte> output_;
   std::vector<std::byte> input_;
   std::optional<Error> outcome_;
+  bool hung_up_ = false;
   actor::Timer timer_;
 };
 
-// Resolves a name and tries its addresses in turn.
+// Resolves a name and tries its addresses in turn. Calls again where it is hung up on, until its deadline.
 class SocketDoor::Dialing : public std::enable_shared_from_this<Dialing> {
  public:
   Dialing(std::shared_ptr<Room> room, std::string address, std::function<void(Result<Entered>)> done)
@@ -174,7 +186,20 @@ class SocketDoor::Dialing : public std::enable_shared_from_this<Dialing> {
 
   void start() {
     room_->dialing.insert(shared_from_this());
-    timer_ = room_->loop.after(room_->options.connect_deadline, [this] {
+    end_ = room_->loop.clock().now() + room_->options.connect_deadline;
+    call();
+  }
+  void drop() {
+    done_ = nullptr;
+    timer_.cancel();
+    resolver_.cancel();
+    error_code ignored;
+    socket_.close(ignored);
+  }
+
+ private:
+  void call() {
+    timer_ = room_->loop.after(end_ - room_->loop.clock().now(), [this] {
       finish(failed("no answer within {:.1f} s", seconds(room_->options.connect_deadline)));
     });
     auto parts = split(address_);
@@ -198,15 +223,6 @@ class SocketDoor::Dialing : public std::enable_shared_from_this<Dialing> {
           asio::async_connect(self->socket_, found, self->connected());
         });
   }
-  void drop() {
-    done_ = nullptr;
-    timer_.cancel();
-    resolver_.cancel();
-    error_code ignored;
-    socket_.close(ignored);
-  }
-
- private:
   std::function<void(const error_code&, const tcp::endpoint&)> connected() {
     return [self = shared_from_this()](const error_code& error, const tcp::endpoint&) {
       if (!self->done_) return;
@@ -219,10 +235,25 @@ class SocketDoor::Dialing : public std::enable_shared_from_this<Dialing> {
   void shake_hands() {
     auto nonce = wire::random_nonce();
     if (!nonce.ok()) return fail(std::move(nonce).error());
-    const auto entering = std::make_shared<Entering>(room_, std::move(socket_), wire::Handshake::Role::dialer, *nonce,
-                                                     address_, std::exchange(done_, nullptr));
+    timer_.cancel();  // the handshake has a deadline of its own
+    const auto shaken = [self = shared_from_this()](Result<Entered> entered) {
+      if (self->done_) self->shaken(std::move(entered));
+    };
+    entering_ =
+        std::make_shared<Entering>(room_, std::move(socket_), wire::Handshake::Role::dialer, *nonce, address_, shaken);
+    entering_->start();
+  }
+  void shaken(Result<Entered> entered) {
+    const bool again = entering_->hung_up() && room_->loop.clock().now() + kCallAgain < end_;
+    entering_.reset();
+    if (again) {
+      socket_ = tcp::socket(room_->loop.io());
+      timer_ = room_->loop.after(kCallAgain, [this] { call(); });
+      return;
+    }
+    const auto done = std::exchange(done_, nullptr);
     forget();
-    entering->start();
+    done(std::move(entered));
   }
   void finish(Error error) { fail(std::move(error).within(address_)); }
   void fail(Error error) {
@@ -242,17 +273,88 @@ class SocketDoor::Dialing : public std::enable_shared_from_this<Dialing> {
   tcp::socket socket_;
   const std::string address_;
   std::function<void(Result<Entered>)> done_;
+  std::shared_ptr<Entering> entering_;
+  std::chrono::nanoseconds end_{0};
   actor::Timer timer_;
 };
 
+// Accepts one caller after the other for as long as the room is open.
+class SocketDoor::Accepting : public std::enable_shared_from_this<Accepting> {
+ public:
+  Accepting(std::shared_ptr<Room> room, std::function<void(Entered)> entered)
+      : room_(std::move(room)), acceptor_(room_->loop.io()), entered_(std::move(entered)) {}
+
+  // The address that it is bound to.
+  Result<std::string> listen(const tcp::endpoint& endpoint) {
+    error_code error;
+    acceptor_.open(endpoint.protocol(), error);
+    if (!error) acceptor_.set_option(tcp::acceptor::reuse_address(true), error);
+    if (!error) acceptor_.bind(endpoint, error);
+    if (!error) acceptor_.listen(asio::socket_base::max_listen_connections, error);
+    if (error) return failed("{}", error == asio::error::address_in_use ? "address in use" : error.message());
+    next();
+    return describe(acceptor_.local_endpoint());
+  }
+  void drop() {
+    pause_.cancel();
+    error_code ignored;
+    acceptor_.close(ignored);
+  }
+
+ private:
+  void next() {
+    acceptor_.async_accept([self = shared_from_this()](const error_code& why, tcp::socket socket) {
+      if (self->room_->closed) return;
+      if (!why) {
+        self->let_in(std::move(socket));
+        return self->next();
+      }
+      // Out of file descriptors, most likely: some will come back. Whoever hears of it may close the door.
+      self->refuse(failed("cannot accept: {}", why.message()));
+      if (!self->room_->closed) {
+        self->pause_ = self->room_->loop.after(std::chrono::milliseconds(100), [raw = self.get()] { raw->next(); });
+      }
+    });
+  }
+  void refuse(const Error& why) const {
+    if (room_->refused) room_->refused(why);
+  }
+  void let_in(tcp::socket socket) {
+    error_code ignored;
+    const tcp::endpoint from = socket.remote_endpoint(ignored);
+    turn_one_away();
+    auto nonce = wire::random_nonce();
+    if (!nonce.ok()) return refuse(nonce.error());
+    const auto done = [self = shared_from_this()](Result<Entered> result) {
+      if (self->room_->closed) return;
+      if (result.ok()) self->entered_(std::move(result).value());
+      else self->refuse(result.error());
+    };
+    std::make_shared<Entering>(room_, std::move(socket), wire::Handshake::Role::listener, *nonce, describe(from), done)
+        ->start();
+  }
+  // The oldest caller, where there are too many: whoever is silent is old.
+  void turn_one_away() const {
+    if (room_->callers.size() < kMostEntering) return;
+    for (const auto& [number, caller] : room_->callers) {
+      if (!caller->dials()) return std::shared_ptr(caller)->turn_away();
+    }
+  }
+
+  const std::shared_ptr<Room> room_;
+  tcp::acceptor acceptor_;
+  const std::function<void(Entered)> entered_;
+  actor::Timer pause_;
+};
+
 SocketDoor::SocketDoor(actor::ThreadLoop& loop, const LocalNode& node, const LinkOptions& options, Describe describe)
-    : room_(new Room{loop, node, options, std::move(describe), false, {}, {}, {}, {}}) {}
+    : room_(new Room{loop, node, options, std::move(describe), false, {}, {}, 0, {}, {}}) {}
 
 SocketDoor::~SocketDoor() {
   room_->closed = true;
   room_->refused = nullptr;
-  room_->acceptors.clear();
-  for (const auto& entering : std::exchange(room_->entering, {})) entering->drop();
+  for (const auto& accepting : std::exchange(room_->accepting, {})) accepting->drop();
+  for (const auto& [number, caller] : std::exchange(room_->callers, {})) caller->drop();
   for (const auto& dialing : std::exchange(room_->dialing, {})) dialing->drop();
 }
 
@@ -271,63 +373,10 @@ Result<std::string> SocketDoor::listen(const std::string& address, std::function
     if (error) return failed("{}: {}", address, error.message());
     endpoint = *found.begin();
   }
-  auto acceptor = std::make_unique<tcp::acceptor>(room_->loop.io());
-  acceptor->open(endpoint.protocol(), error);
-  if (!error) acceptor->set_option(tcp::acceptor::reuse_address(true), error);
-  if (!error) acceptor->bind(endpoint, error);
-  if (!error) acceptor->listen(asio::socket_base::max_listen_connections, error);
-  if (error) {
-    return failed("{}: {}", address, error == asio::error::address_in_use ? "address in use" : error.message());
-  }
-  const std::string bound = describe(acceptor->local_endpoint());
-
-  // Accepts one after the other for as long as the room is open.
-  struct Accepting : std::enable_shared_from_this<Accepting> {
-    std::shared_ptr<Room> room;
-    tcp::acceptor* acceptor;
-    std::function<void(Entered)> entered;
-    actor::Timer pause;
-
-    void next() {
-      acceptor->async_accept([self = shared_from_this()](const error_code& why, tcp::socket socket) {
-        if (self->room->closed) return;
-        if (why) {
-          // Out of file descriptors, most likely: some will come back.
-          if (self->room->refused) self->room->refused(failed("cannot accept: {}", why.message()));
-          self->pause = self->room->loop.after(std::chrono::milliseconds(100), [self] { self->next(); });
-          return;
-        }
-        self->let_in(std::move(socket));
-        self->next();
-      });
-    }
-    void let_in(tcp::socket socket) {
-      error_code ignored;
-      const tcp::endpoint from = socket.remote_endpoint(ignored);
-      const auto refuse = [this](const Error& why) {
-        if (room->refused) room->refused(why);
-      };
-      if (room->entering.size() >= kMostEntering) return refuse(failed("{}: too many callers", describe(from)));
-      auto nonce = wire::random_nonce();
-      if (!nonce.ok()) return refuse(nonce.error());
-      const auto done = [self = shared_from_this()](Result<Entered> result) {
-        if (self->room->closed) return;
-        if (result.ok()) {
-          self->entered(std::move(result).value());
-        } else if (self->room->refused) {
-          self->room->refused(result.error());
-        }
-      };
-      std::make_shared<Entering>(room, std::move(socket), wire::Handshake::Role::listener, *nonce, describe(from), done)
-          ->start();
-    }
-  };
-  auto accepting = std::make_shared<Accepting>();
-  accepting->room = room_;
-  accepting->acceptor = acceptor.get();
-  accepting->entered = std::move(entered);
-  accepting->next();
-  room_->acceptors.push_back(std::move(acceptor));
+  const auto accepting = std::make_shared<Accepting>(room_, std::move(entered));
+  auto bound = accepting->listen(endpoint);
+  if (!bound.ok()) return std::move(bound).error().within(address);
+  room_->accepting.push_back(accepting);
   return bound;
 }
 

@@ -33,6 +33,7 @@ class SocketDoor {
 
  private:
   struct Room;
+  class Accepting;
   class Entering;
   class Dialing;
   std::shared_ptr<Room> room_;

@@ -84,15 +84,18 @@ class Link {
   // Encodes the content, where this link carries bytes. Errors: it cannot be sent, being too large or throwing as it
   // is encoded. send() does the same, and there it is the end of the link.
   virtual Status prepare(Parcel& parcel) = 0;
+  // Whether a message would be taken now. False: on_room follows.
+  virtual bool has_room() = 0;
   // False, and the parcel untouched, where the window is full: on_room follows. System parcels always go, and ahead
   // of messages that wait. After the link has closed, true: it is dropped, and on_closed has said or will say why.
   virtual bool send(Parcel& parcel) = 0;
   // The receiver has taken `count` parcels from on_parcel into a mailbox that has room again: the peer may send more.
   // Parcels of the kinds message, reply and error count, in the order they came; system parcels do not.
   virtual void release(int64_t count) = 0;
-  // Sends what is queued (for at most a second), then the reason. on_closed does not follow. Destroying an open link
-  // closes it, too. Both may be done inside the link's own callbacks.
-  virtual void close(const Error& reason) = 0;
+  // Sends what is queued (for at most a second), then the reason. on_closed does not follow; `drained` does, on the
+  // loop, once the other side has taken everything or will not. Destroying an open link closes it, too. Both may be
+  // done inside the link's own callbacks.
+  virtual void close(const Error& reason, std::function<void()> drained = {}) = 0;
   virtual const LinkCounters& counters() const = 0;
 };
 

@@ -1,5 +1,6 @@
 #include "runtime/net/ucx_link.h"
 
+#include <algorithm>
 #include <boost/asio/buffer.hpp>
 
 #include "runtime/wire/bytes.h"
@@ -169,6 +170,10 @@ UcxLink::Memory UcxLink::part_begins(uint64_t sequence, uint32_t part, size_t si
     broke(failed("a frame larger than its limits"));
     return {};
   }
+  if (std::ranges::any_of(into->parts, [part](const Part& begun) { return begun.number == part; })) {
+    broke(failed("part {} of a frame came twice", part));
+    return {};
+  }
   std::span<std::byte> memory;
   auto buffer = pool_->allocate(size, &memory);
   if (!buffer.ok()) {
@@ -230,7 +235,9 @@ void UcxLink::deliver() {
     progress_at_ = now();
     std::vector<wire::Buffer>& buffers = whole.frame.body.buffers;
     for (Part& part : whole.parts) {
-      if (part.number > buffers.size() || buffers[part.number - 1].size() != part.buffer.size()) {
+      // The head lists as many large buffers as there are parts, and no part is there twice.
+      if (part.number > buffers.size() || buffers[part.number - 1].size() != part.buffer.size() ||
+          !is_large(part.buffer.size())) {
         return lost(failed("link to {}: a frame's buffer is not what its head says", peer().name));
       }
       buffers[part.number - 1] = std::move(part.buffer);

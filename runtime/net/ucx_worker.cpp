@@ -349,10 +349,12 @@ bool UcxWorker::arm() noexcept {
 
 void UcxWorker::watch() {
   if (std::exchange(watching_, true)) return;
-  wakeup_->async_wait(boost::asio::posix::stream_descriptor::wait_read, [this](const boost::system::error_code& error) {
-    if (error) return;  // destroyed
-    watching_ = false;
-  });
+  // What it waited for may be queued behind the end of the last link, and so of this.
+  wakeup_->async_wait(boost::asio::posix::stream_descriptor::wait_read,
+                      [weak = weak_from_this()](const boost::system::error_code& error) {
+                        const auto self = weak.lock();
+                        if (!error && self != nullptr) self->watching_ = false;
+                      });
 }
 
 void UcxWorker::look() {

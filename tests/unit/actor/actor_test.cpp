@@ -322,6 +322,10 @@ TEST(Death, AHandlerThatThrowsEndsTheActorAndEveryoneLearnsTheFirstCause) {
       EXPECT_THAT((co_await actor.tell<&Recorder::note>("told")).error().message(), HasSubstr(cause));
       EXPECT_THAT(actor.try_tell<&Recorder::note>("tried").error().message(), HasSubstr(cause));
       self.watch<&Script::down>(actor);  // too late, and told at once
+      (void)co_await self.sleep(1ms);
+      std::vector<std::string> causes;
+      for (const Down& down : self.downs) causes.push_back(down.cause->message());
+      EXPECT_THAT(causes, ElementsAre(cause, cause));
     }));
     EXPECT_THAT(seen, IsEmpty());
   }

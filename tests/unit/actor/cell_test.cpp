@@ -6,6 +6,7 @@
 
 #include <thread>
 
+#include "runtime/actor/handoff.h"
 #include "runtime/actor/threaded_node.h"
 #include "tests/unit/actor/script.h"
 
@@ -69,7 +70,69 @@ TEST(Cell, AHandlerThatReturnsNoTaskIsAFailure) {
 class Plain : public Actor {
  public:
   int value() { return 1; }
+  Task<void> note(int number) {
+    seen.push_back(number);
+    (void)co_await sleep(1s);
+  }
+  std::vector<int> notes() { return seen; }
+  Task<Result<int>> late(std::vector<std::string>* said, Ref<Plain> other) {
+    while (true) {
+      (void)co_await sleep(1ms);
+      if (const Status told = co_await other.tell<&Plain::note>(1); !told.ok()) {
+        said->push_back(told.error().message());
+        co_return told.error();
+      }
+    }
+  }
+  std::vector<int> seen;
 };
+
+TEST(Cell, NothingOvertakesATellThatWaitsForRoom) {
+  World world;
+  const auto plain = world.node.spawn<Plain>({.mailbox = 1});
+  EXPECT_TRUE(world.run([&](Script& self) -> Task<void> {
+    (void)co_await plain.tell<&Plain::note>(0);
+    (void)co_await self.sleep(1ms);
+    (void)co_await plain.tell<&Plain::note>(1);
+    std::vector<Task<void>> both;
+    both.push_back([](Ref<Plain> to) -> Task<void> { (void)co_await to.tell<&Plain::note>(2); }(plain));
+    both.push_back([](Ref<Plain> to) -> Task<void> { (void)co_await to.ask<&Plain::note>(3, 60s); }(plain));
+    co_await all(std::move(both));
+    EXPECT_THAT((co_await plain.ask<&Plain::notes>(60s)).value(), testing::ElementsAre(0, 1, 2, 3));
+  }));
+}
+
+TEST(Cell, AReentrantActorRunsNoMoreHandlersThanItsMailboxHolds) {
+  World world;
+  const auto plain = world.node.spawn<Plain>({.mailbox = 2, .reentrant = true});
+  world.loop.run_until_idle();
+  for (int i = 0; i < 2; ++i) EXPECT_TRUE(plain.try_tell<&Plain::note>(i).ok());
+  world.loop.run_until_idle();
+  for (int i = 2; i < 4; ++i) EXPECT_TRUE(plain.try_tell<&Plain::note>(i).ok());
+  world.loop.run_until_idle();
+  EXPECT_FALSE(plain.try_tell<&Plain::note>(4).ok());
+  world.loop.advance(1s);
+  EXPECT_TRUE(plain.try_tell<&Plain::note>(4).ok());
+}
+
+TEST(Cell, AHandlerThatWasToldToStopTellsNobodyAnything) {
+  World world;
+  std::vector<std::string> said;
+  const auto plain = world.node.spawn<Plain>({.name = "a"});
+  const auto other = world.node.spawn<Plain>({.name = "b", .mailbox = 1 << 20, .reentrant = true});
+  EXPECT_TRUE(world.run([&](Script& self) -> Task<void> {
+    EXPECT_FALSE((co_await plain.ask<&Plain::late>(&said, other, 10ms)).ok());
+    (void)co_await self.sleep(10ms);
+  }));
+  EXPECT_EQ(said.size(), 1u);
+}
+
+TEST(Cell, ADeadlineThatNeverComesIsNone) {
+  ThreadedNode node({});
+  const auto plain = node->spawn<Plain>({});
+  EXPECT_TRUE(plain.ask_blocking<&Plain::value>(kNever).ok());
+  EXPECT_TRUE(node->stop_blocking(kNever).ok());
+}
 
 TEST(Cell, IsCompleteAsSoonAsItsNameIsFound) {
   ThreadedNode node({}, 2);

@@ -15,6 +15,7 @@ struct Note {
 template <>
 struct Wire<Note> {
   static net::Body encode(const Note& note) {
+    if (note.word == "cannot be encoded") throw std::runtime_error("no ink");
     return BytesWriter().text(note.word).number(static_cast<uint64_t>(note.number)).take();
   }
   static Result<Note> decode(const net::Body& body) {
@@ -22,6 +23,7 @@ struct Wire<Note> {
     Note note;
     note.word = reader.text();
     note.number = static_cast<int64_t>(reader.number());
+    if (note.word == "cannot be decoded") throw std::runtime_error("no glasses");
     if (!reader.complete()) return failed("malformed note");
     return note;
   }
@@ -65,8 +67,13 @@ struct Cluster {
         : local(net::Peer{id, name, "host-" + name, static_cast<int64_t>(100 + id), 1}, "build", "token"),
           transport(cluster.make_transport(local, options, carrier)),
           node(std::make_unique<Node>(
-              NodeOptions{.name = name, .host = "host-" + name, .pid = static_cast<int64_t>(100 + id), .id = id},
+              NodeOptions{.name = name,
+                          .host = "host-" + name,
+                          .pid = static_cast<int64_t>(100 + id),
+                          .id = id,
+                          .on_dropped = [this](const Error& why) { dropped.push_back(why.message()); }},
               std::vector<EventLoop*>{&cluster.loop})) {}
+    std::vector<std::string> dropped;
     net::LocalNode local;
     std::unique_ptr<net::Transport> transport;
     std::unique_ptr<Node> node;
@@ -82,7 +89,7 @@ struct Cluster {
   // Runs a script on node a.
   bool run(Script::Body body) {
     bool ended = false;
-    const auto script = a.node->spawn<Script>({.name = "script"});
+    const auto script = a.node->spawn<Script>({.name = "script", .reentrant = true});
     TROUPE_CHECK(script
                      .try_tell<&Script::run>([&, body = std::move(body)](Script& self) -> Task<void> {
                        co_await body(self);

@@ -58,7 +58,7 @@ struct World {
   // True: it came to its end.
   bool run(Script::Body body, std::chrono::nanoseconds limit = std::chrono::seconds(100)) {
     bool ended = false;
-    const auto script = node.spawn<Script>({.name = "script"});
+    const auto script = node.spawn<Script>({.name = "script", .reentrant = true});
     const Status sent = script.try_tell<&Script::run>([&, body = std::move(body)](Script& self) -> Task<void> {
       co_await body(self);
       ended = true;

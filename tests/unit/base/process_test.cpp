@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "runtime/base/file.h"
@@ -55,6 +57,36 @@ TEST(ChildProcess, TakesItsEnvironmentAndWritesWhereItIsTold) {
   EXPECT_EQ(*read_file(output), "hello\nbad\nhello\nbad\n");
   PosixFileSystem files;
   EXPECT_TRUE(remove_all(files, folder).ok());
+}
+
+TEST(ChildProcess, HearsOfItsEndWhereSigchldWasIgnored) {
+  ::signal(SIGCHLD, SIG_IGN);
+  auto child = ChildProcess::start({.arguments = {"sh", "-c", "exit 7"}});
+  ASSERT_TRUE(child.ok());
+  EXPECT_EQ(child->wait(kLong)->describe(), "exited with code 7");
+  ::signal(SIGCHLD, SIG_DFL);
+}
+
+TEST(ChildProcess, SaysWhyAProgramDoesNotRun) {
+  char folder[] = "/tmp/troupe-process-XXXXXX";
+  ASSERT_NE(mkdtemp(folder), nullptr);
+  const std::string program = std::string(folder) + "/program";
+  PosixFileSystem files;
+  ASSERT_TRUE(write_file_atomically(files, program, "not a program").ok());
+  ASSERT_EQ(::chmod(program.c_str(), 0755), 0);
+  const auto child = ChildProcess::start({.arguments = {program}});
+  ASSERT_FALSE(child.ok());
+  EXPECT_EQ(child.error().message(), program + ": cannot be started: Exec format error");
+  EXPECT_TRUE(remove_all(files, folder).ok());
+}
+
+TEST(ChildProcess, InheritsNoDescriptors) {
+  const int socket = ::socket(AF_INET, SOCK_STREAM, 0);  // as libraries make them
+  ASSERT_GE(socket, 3);
+  auto child = ChildProcess::start({.arguments = {"sh", "-c", fmt::format("test ! -e /proc/self/fd/{}", socket)}});
+  ASSERT_TRUE(child.ok());
+  EXPECT_EQ(child->wait(kLong)->describe(), "exited with code 0");
+  ::close(socket);
 }
 
 TEST(ChildProcess, DestroyedWhileItRunsItIsKilledWithItsSession) {

@@ -1,5 +1,6 @@
 // Who comes to the port uninvited, and a peer that knows the token but not the rules.
 #include <arpa/inet.h>
+#include <gmock/gmock.h>
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -44,6 +45,7 @@ class RawSocket {
     while (filled < size) {
       const ssize_t got = ::recv(socket_, bytes.data() + filled, size - filled, 0);
       if (got < 0 && errno != ECONNRESET) ADD_FAILURE() << "the other side does not hang up";
+      over_ = got == 0 || (got < 0 && errno == ECONNRESET);
       if (got <= 0) break;
       filled += static_cast<size_t>(got);
     }
@@ -53,7 +55,7 @@ class RawSocket {
   bool hangs_up() {
     while (receive(4096).size() == 4096) {
     }
-    return true;
+    return over_;
   }
   // Goes through the handshake as a dialer.
   Status enter(const std::string& token, uint16_t protocol = wire::kProtocol) {
@@ -72,6 +74,7 @@ class RawSocket {
 
  private:
   int socket_;
+  bool over_ = false;
 };
 
 class Intruder : public testing::TestWithParam<std::string> {
@@ -191,6 +194,10 @@ TEST_P(Intruder, WhoHangsUpAtOnceLeavesNoTrace) {
 TEST_P(Intruder, ACrowdOfSilentCallersKeepsNobodyOut) {
   std::vector<std::unique_ptr<RawSocket>> crowd;
   for (int i = 0; i < 300; ++i) crowd.push_back(std::make_unique<RawSocket>(address_));
+  auto link = friend_->connect(address_);
+  EXPECT_TRUE(link.ok()) << link.error().message();
+  friend_->run([&] { link->reset(); });
+  EXPECT_THAT(wait_refused(), testing::HasSubstr("too many callers"));
   for (const auto& socket : crowd) EXPECT_TRUE(socket->hangs_up());
 }
 
