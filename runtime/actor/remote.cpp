@@ -107,6 +107,7 @@ void RemoteNode::transmit(RemoteActor& to, std::unique_ptr<Message> message) {
 
 void RemoteNode::on_room() {
   const Handle<RemoteNode> alive(this);
+  while (link_ != nullptr && !answers_.empty() && link_->send(answers_.front())) answers_.pop_front();
   for (auto line = std::exchange(in_line_, {}); !line.empty(); line.pop_front()) {
     line.front()->in_line_ = false;
     line.front()->pump();
@@ -119,7 +120,7 @@ void RemoteNode::on_parcel(net::Parcel parcel) {
     // The link's window is for what is on its way; actors have windows of their own.
     case FrameKind::message: link_->release(1); return on_message(std::move(parcel));
     case FrameKind::reply:
-    case FrameKind::error: return on_answer(std::move(parcel));
+    case FrameKind::error: link_->release(1); return on_answer(std::move(parcel));
     case FrameKind::system: return on_system(parcel);
     default: return malformed("a frame of the link's own");
   }
@@ -201,7 +202,12 @@ void RemoteNode::deliver(std::unique_ptr<Message> answered) {
   parcel.header = {.kind = FrameKind::reply, .ask = ask};
   parcel.payload = std::move(answered);
   if (Status prepared = link_->prepare(parcel); !prepared.ok()) return send_error(ask, prepared.error());
-  link_->send(parcel);
+  send_answer(std::move(parcel));
+}
+
+// Never refused: as many answers may wait here as the peer has asked.
+void RemoteNode::send_answer(net::Parcel parcel) {
+  if (!answers_.empty() || !link_->send(parcel)) answers_.push_back(std::move(parcel));
 }
 
 void RemoteNode::send_error(uint64_t ask, const Error& error) {
@@ -209,7 +215,7 @@ void RemoteNode::send_error(uint64_t ask, const Error& error) {
   net::Parcel parcel;
   parcel.header = {.kind = FrameKind::error, .ask = ask};
   parcel.body = encode_error(error);
-  link_->send(parcel);
+  send_answer(std::move(parcel));
 }
 
 // Seldom enough to cost little, often enough that no sender waits for it.
@@ -462,6 +468,7 @@ void RemoteNode::on_closed(const Error& reason) {
     answer_with(*asked.asker, asked.number, undeliverable(asked.method->name, asked.of->name(), *cause_));
   }
   asked_by_.clear();
+  answers_.clear();
   for (auto& [ask, cell] : std::exchange(answering_, {})) cell->forget(*this, ask, cell->executor_here());
   for (auto& [number, watched] : std::exchange(watched_, {})) {
     watched.told({peer_.node, watched.whom->id(), watched.whom->name(), cause_});

@@ -108,6 +108,7 @@ class RemoteNode final : public Asker {
   std::deque<Handle<RemoteActor>> in_line_;  // their messages wait for room on the link
   int64_t waiting_ = 0;                      // messages that wait here, of all actors
   uint64_t next_ = 1;
+  std::deque<net::Parcel> answers_;  // that wait for room on the link
   std::unordered_map<uint64_t, Asked> asked_;
   std::map<std::pair<const Asker*, uint64_t>, uint64_t> asked_by_;
   std::unordered_map<uint64_t, Watched> watched_;

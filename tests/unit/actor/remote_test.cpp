@@ -160,6 +160,30 @@ TEST(Remote, ASlowActorHoldsNoMoreThanItsMailboxAndTheWindow) {
   }));
 }
 
+TEST(Remote, AnswersGiveTheirCreditBack) {
+  Cluster cluster({.window = 4});
+  EXPECT_TRUE(cluster.run([&](Script& self) -> Task<void> {
+    const Ref<Keeper> keeper = co_await cluster.find(self);
+    for (int i = 0; i < 20; ++i) EXPECT_TRUE((co_await keeper.ask<&Keeper::words>(1s)).ok());
+  }));
+}
+
+TEST(Remote, MoreAnswersThanTheWindowAtOnceAllArrive) {
+  Cluster cluster({.window = 2});
+  cluster.b.node->spawn<Keeper>({.name = "both", .reentrant = true, .registered = "both"});
+  int answered = 0;
+  EXPECT_TRUE(cluster.run([&](Script& self) -> Task<void> {
+    const Ref<Keeper> keeper = *co_await lookup<Keeper>(self.node(), 2, "both", 1s);
+    for (int i = 0; i < 20; ++i) {
+      self.spawn<Script>({.name = fmt::format("asker-{}", i)}, [keeper, &answered](Script&) -> Task<void> {
+        answered += (co_await keeper.ask<&Keeper::slow>(100, 1s)).ok() ? 1 : 0;
+      });
+    }
+    (void)co_await self.sleep(2s);
+  }));
+  EXPECT_EQ(answered, 20);
+}
+
 TEST(Remote, AnAskThatIsGivenUpBeforeItFoundRoomGivesItsCreditBack) {
   Cluster cluster({.window = 4});
   const auto slow = cluster.b.node->spawn<Keeper>({.name = "slow", .mailbox = 1, .registered = "slow"});
