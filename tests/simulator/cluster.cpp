@@ -159,10 +159,10 @@ class Cluster {
       case 3: {
         const nanoseconds pace = draw(5us, 100us);
         simulation_.fault(fmt::format("{} takes {} µs for everything", process.name(), pace / 1us));
-        slowed_ = silenced_ = true;
-        process.thread().set_pace(pace);
+        silenced_ = true;
+        process.slow_down(pace);
         return later(a_while, [this, id] {
-          if (Process* slow = simulation_.find(id)) slow->thread().set_pace(0ns);
+          if (Process* slow = simulation_.find(id)) slow->slow_down(0ns);
         });
       }
       case 4:
@@ -213,7 +213,7 @@ class Cluster {
     simulation_.network.set(good_);
     for (const auto& process : simulation_.processes()) {
       process->go_on();
-      process->thread().set_pace(0ns);
+      process->slow_down(0ns);
     }
     ledger_.quiet_begins();
     simulation_.run_for(5s);
@@ -259,7 +259,7 @@ class Cluster {
   net::SimulatedConditions good_;
   int started_ = 0;
   int64_t faults_ = 0;
-  bool silenced_ = false, slowed_ = false;
+  bool silenced_ = false;
 };
 
 }  // namespace

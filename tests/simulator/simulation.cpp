@@ -69,7 +69,19 @@ void Process::go_on() {
   thread_.go_on();
 }
 
-nanoseconds Process::held() const { return thread_.held() ? held_ + simulation_.now() - held_since_ : held_; }
+void Process::slow_down(nanoseconds pace) {
+  if (slow_) held_ += simulation_.now() - slow_since_;
+  slow_ = pace > nanoseconds(0);
+  slow_since_ = simulation_.now();
+  thread_.set_pace(pace);
+}
+
+nanoseconds Process::held() const {
+  nanoseconds held = held_;
+  if (thread_.held()) held += simulation_.now() - held_since_;
+  if (slow_) held += simulation_.now() - slow_since_;
+  return held;
+}
 
 Simulation::Simulation(uint64_t seed, std::function<void(const std::string&)> trace)
     : network(loop, derive_key(seed, hash_name("network"))), seed_(seed), trace_(std::move(trace)) {

@@ -35,7 +35,9 @@ class Process {
   // SIGSTOP and SIGCONT.
   void hold();
   void go_on();
-  // How long it was held so far.
+  // Everything takes it so long; zero ends that.
+  void slow_down(nanoseconds pace);
+  // How long it was held or slow so far: its own time is late by no more.
   nanoseconds held() const;
 
   // The links that have come and gone, in order.
@@ -48,7 +50,8 @@ class Process {
   actor::SimulatedThread thread_;
   std::unique_ptr<net::SimulatedTransport> transport_;
   std::unique_ptr<actor::Node> node_;
-  nanoseconds held_{0}, held_since_{-1};
+  nanoseconds held_{0}, held_since_{0}, slow_since_{0};
+  bool slow_ = false;
 };
 
 class Simulation final : public TraceSink {
