@@ -79,6 +79,7 @@ class Endpoint : public Counted {
   virtual std::chrono::nanoseconds now() const = 0;
 
   virtual uint64_t node() const = 0;
+  virtual bool remote() const { return false; }
   ActorId id() const { return id_; }
   const std::string& name() const { return name_; }
 

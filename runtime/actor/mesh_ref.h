@@ -1,5 +1,7 @@
 // MeshRef<T>: the ranks of a mesh, or a slice of them, as one. What goes to all of them is under way to all at once;
-// what comes back is told apart by rank.
+// what comes back is told apart by rank. Ranks of another node get it in one frame, whose body is encoded once for all
+// nodes, and answer in as few as the times of their answers allow. All that holds for single messages (ref.h) holds for
+// each of these: a message to a rank after one to its mesh arrives after it.
 //
 //   auto losses = co_await ranks.slice(0, 4).ask<&Trainer::step>(plan, 60s);          // vector of Result, by rank
 //   auto sum = co_await ranks.reduce<&Trainer::tokens>(60s, std::plus<>());           // first error, or the sum
@@ -8,6 +10,7 @@
 #include <memory>
 #include <vector>
 
+#include "runtime/actor/bundle.h"
 #include "runtime/actor/handoff.h"
 #include "runtime/actor/ref.h"
 
@@ -36,10 +39,16 @@ class MeshRef {
   // ask<&T::method>(arguments…, deadline) of every rank; each gets a copy of the arguments.
   template <auto M, class... A>
   Task<std::vector<Result<typename Traits<M>::Answer>>> ask(A... arguments_and_deadline) const {
+    using Answer = typename Traits<M>::Answer;
+    static_assert(sizeof...(A) == std::tuple_size_v<typename Traits<M>::Arguments> + 1,
+                  "ask<&T::method>(arguments…, deadline)");
     const auto ranks = ranks_;
-    std::vector<Task<Result<typename Traits<M>::Answer>>> asks;
+    const auto given = std::tie(arguments_and_deadline...);
+    const auto timeout = std::chrono::duration_cast<Time>(std::get<sizeof...(A) - 1>(given));
+    const auto shared = share<M>(given, std::make_index_sequence<sizeof...(A) - 1>());
+    std::vector<Task<Result<Answer>>> asks;
     asks.reserve(ranks->size());
-    for (const Ref<T>& rank : *ranks) asks.push_back(ask_one<M>(rank, arguments_and_deadline...));
+    for (const Ref<T>& rank : *ranks) asks.push_back(ask_one<Answer>(rank, message<M>(rank, shared), timeout));
     co_return co_await all(std::move(asks));
   }
 
@@ -69,9 +78,10 @@ class MeshRef {
   template <auto M, class... A>
   Task<Status> tell(A... arguments) const {
     const auto ranks = ranks_;
+    const auto shared = share<M>(std::tie(arguments...), std::index_sequence_for<A...>());
     std::vector<Task<Status>> tells;
     tells.reserve(ranks->size());
-    for (const Ref<T>& rank : *ranks) tells.push_back(tell_one<M>(rank, arguments...));
+    for (const Ref<T>& rank : *ranks) tells.push_back(tell_one(rank, message<M>(rank, shared)));
     auto told = co_await all(std::move(tells));
     for (size_t rank = 0; rank < told.size(); ++rank) {
       if (!told[rank].ok()) co_return std::move(told[rank]).error().within(fmt::format("rank {}", rank));
@@ -80,13 +90,26 @@ class MeshRef {
   }
 
  private:
-  template <auto M, class... A>
-  static Task<Result<typename Traits<M>::Answer>> ask_one(Ref<T> rank, A... arguments_and_deadline) {
-    co_return co_await rank.template ask<M>(std::move(arguments_and_deadline)...);
+  template <auto M>
+  using Shared = std::shared_ptr<const typename SharedCall<M>::Shared>;
+
+  template <auto M, class... A, size_t... I>
+  static Shared<M> share(const std::tuple<A&...>& given, std::index_sequence<I...>) {
+    static_assert(std::is_base_of_v<typename Traits<M>::Actor, T>, "not a method of this actor");
+    return std::make_shared<const typename SharedCall<M>::Shared>(
+        typename Traits<M>::Arguments(std::move(std::get<I>(given))...));
   }
-  template <auto M, class... A>
-  static Task<Status> tell_one(Ref<T> rank, A... arguments) {
-    co_return co_await rank.template tell<M>(std::move(arguments)...);
+  template <auto M>
+  static std::unique_ptr<Message> message(const Ref<T>& rank, const Shared<M>& shared) {
+    if (rank.endpoint()->remote()) return std::make_unique<SharedCall<M>>(shared);
+    return std::make_unique<Call<M>>(shared->arguments);
+  }
+  template <class Answer>
+  static Task<Result<Answer>> ask_one(Ref<T> rank, std::unique_ptr<Message> message, Time timeout) {
+    co_return co_await Ask<Answer>(rank.endpoint().get(), std::move(message), timeout);
+  }
+  static Task<Status> tell_one(Ref<T> rank, std::unique_ptr<Message> message) {
+    co_return co_await Tell(rank.endpoint().get(), std::move(message));
   }
 
   std::shared_ptr<const std::vector<Ref<T>>> ranks_;

@@ -14,6 +14,7 @@
 namespace troupe::actor {
 
 class Actor;
+class SharedArguments;
 
 class Message : public Job, public net::Payload, public Completion, public intrusive::list_base_hook<AutoUnlink> {
  public:
@@ -27,6 +28,10 @@ class Message : public Job, public net::Payload, public Completion, public intru
   virtual net::Parcel* parcel() { return nullptr; }
   // Why it was answered with an error; null: it was not.
   virtual const Error* error() const { return nullptr; }
+  // What it shares with messages to other actors (bundle.h); null: nothing, it is the actor's own.
+  virtual std::shared_ptr<const SharedArguments> shared() const { return nullptr; }
+  // REQUIRES: shared(). The same with arguments of its own.
+  virtual std::unique_ptr<Message> unshared() const { return nullptr; }
   // Destroys the handler's coroutine where it stands.
   virtual void abandon() {}
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "runtime/actor/bundle.h"
 #include "runtime/actor/node.h"
 #include "runtime/actor/remote_actor.h"
 
@@ -59,7 +60,7 @@ void answer_with(Asker& asker, uint64_t number, const Error& error) {
 }  // namespace
 
 RemoteNode::RemoteNode(Handle<Executor> home, std::unique_ptr<net::Link> link)
-    : home_(std::move(home)), link_(std::move(link)), peer_(link_->peer()) {}
+    : home_(std::move(home)), link_(std::move(link)), outbox_(*link_), peer_(link_->peer()) {}
 
 void RemoteNode::start() {
   // The link belongs to this node; its callbacks hold the node while they run.
@@ -75,7 +76,7 @@ void RemoteNode::on_loop(std::function<void()> job) {
 
 bool RemoteNode::has_room(RemoteActor& to) {
   if (link_ == nullptr) return false;
-  if (link_->has_room()) return true;
+  if (outbox_.has_room()) return true;
   if (!std::exchange(to.in_line_, true)) in_line_.emplace_back(&to);
   return false;
 }
@@ -91,6 +92,7 @@ void RemoteNode::transmit(RemoteActor& to, std::unique_ptr<Message> message) {
   if (message->scope.deadline != kNever) {
     parcel.header.time_left_ns = std::max<int64_t>((message->scope.deadline - home_->now()).count(), 1);
   }
+  auto shared = message->shared();
   parcel.payload = std::move(message);
   if (Status prepared = link_->prepare(parcel); !prepared.ok()) {
     Error error = std::move(prepared).error().within(fmt::format("{} to {}", method.name, to.name()));
@@ -102,25 +104,36 @@ void RemoteNode::transmit(RemoteActor& to, std::unique_ptr<Message> message) {
     asked_[parcel.header.ask] = {asker, number, &to, &method};
   }
   to.sent(parcel.body.bytes());
-  link_->send(parcel);
+  if (shared == nullptr) outbox_.send(std::move(parcel));
+  else hold(std::move(parcel), std::move(shared));
+}
+
+void RemoteNode::hold(net::Parcel parcel, std::shared_ptr<const SharedArguments> arguments) {
+  if (!outbox_.hold(std::move(parcel), std::move(arguments))) return;
+  home_->loop().post([self = Handle<RemoteNode>(this)] {
+    if (self->link_ != nullptr) self->outbox_.flush();
+  });
 }
 
 void RemoteNode::on_room() {
   const Handle<RemoteNode> alive(this);
-  while (link_ != nullptr && !answers_.empty() && link_->send(answers_.front())) answers_.pop_front();
+  outbox_.on_room();
   for (auto line = std::exchange(in_line_, {}); !line.empty(); line.pop_front()) {
     line.front()->in_line_ = false;
     line.front()->pump();
   }
+  end_draining();
 }
 
 void RemoteNode::on_parcel(net::Parcel parcel) {
   const Handle<RemoteNode> alive(this);
+  // The link's window is for what is on its way; actors have windows of their own.
+  if (parcel.header.kind != FrameKind::system) link_->release(1);
+  if (is_bundle(parcel.header)) return on_bundle(std::move(parcel));
   switch (parcel.header.kind) {
-    // The link's window is for what is on its way; actors have windows of their own.
-    case FrameKind::message: link_->release(1); return on_message(std::move(parcel));
+    case FrameKind::message: return on_message(parcel, false);
     case FrameKind::reply:
-    case FrameKind::error: link_->release(1); return on_answer(std::move(parcel));
+    case FrameKind::error: return on_answer(std::move(parcel));
     case FrameKind::system: return on_system(parcel);
     default: return malformed("a frame of the link's own");
   }
@@ -136,11 +149,22 @@ Result<std::unique_ptr<Message>> RemoteNode::message_of(net::Parcel& parcel, con
   if (message == nullptr || &message->method() != entry.method) {
     return failed("{} is not asked {} as its Protocol has it", cell.name(), number);
   }
+  if (message->shared() != nullptr) return message->unshared();
   parcel.payload.release();
   return std::unique_ptr<Message>(message);
 }
 
-void RemoteNode::on_message(net::Parcel parcel) {
+void RemoteNode::on_bundle(net::Parcel parcel) {
+  const bool messages = parcel.header.kind == FrameKind::message;
+  const Status unpacked = unpack_bundle(std::move(parcel), [&](net::Parcel& one) {
+    if (lost()) return;
+    if (messages) on_message(one, true);
+    else on_answer(std::move(one));
+  });
+  if (!unpacked.ok()) malformed(unpacked.error().message());
+}
+
+void RemoteNode::on_message(net::Parcel& parcel, bool bundled) {
   const uint64_t ask = parcel.header.ask;
   const Share share{parcel.header.destination, 1, parcel.body.bytes()};
   Node* node = home_->node();
@@ -151,13 +175,13 @@ void RemoteNode::on_message(net::Parcel parcel) {
   if (cell == nullptr) {
     const Cause cause = node->epitaph(share.actor);
     tell_gone(share.actor);
-    if (ask != 0) send_error(ask, failed("the message was not delivered: {}", cause->message()));
+    if (ask != 0) send_error(ask, failed("the message was not delivered: {}", cause->message()), bundled);
     return;
   }
   auto made = message_of(parcel, *cell);
   if (!made.ok()) {
     give_back(share);
-    return ask == 0 ? dropped(made.error()) : send_error(ask, made.error());
+    return ask == 0 ? dropped(made.error()) : send_error(ask, made.error(), bundled);
   }
   std::unique_ptr<Message> message = std::move(made).value();
   message->scope.deadline =
@@ -168,7 +192,7 @@ void RemoteNode::on_message(net::Parcel parcel) {
   message->ask = ask;
   if (ask != 0) {
     message->asker = this;
-    answering_[ask] = cell;
+    answering_[ask] = {cell, bundled};
   }
   // Its credit goes back when its handler begins.
   message->sender = this;
@@ -196,26 +220,27 @@ void RemoteNode::deliver(std::unique_ptr<Message> answered) {
     return;
   }
   const uint64_t ask = answered->ask;
-  answering_.erase(ask);
-  if (const Error* error = answered->error()) return send_error(ask, *error);
+  const auto answering = answering_.extract(ask);
+  const bool bundled = answering && answering.mapped().bundled;
+  if (const Error* error = answered->error()) return send_error(ask, *error, bundled);
   net::Parcel parcel;
   parcel.header = {.kind = FrameKind::reply, .ask = ask};
   parcel.payload = std::move(answered);
-  if (Status prepared = link_->prepare(parcel); !prepared.ok()) return send_error(ask, prepared.error());
-  send_answer(std::move(parcel));
+  if (Status prepared = link_->prepare(parcel); !prepared.ok()) return send_error(ask, prepared.error(), bundled);
+  send_answer(std::move(parcel), bundled);
 }
 
-// Never refused: as many answers may wait here as the peer has asked.
-void RemoteNode::send_answer(net::Parcel parcel) {
-  if (!answers_.empty() || !link_->send(parcel)) answers_.push_back(std::move(parcel));
+void RemoteNode::send_answer(net::Parcel parcel, bool bundled) {
+  if (bundled) hold(std::move(parcel), nullptr);
+  else outbox_.send(std::move(parcel));
 }
 
-void RemoteNode::send_error(uint64_t ask, const Error& error) {
+void RemoteNode::send_error(uint64_t ask, const Error& error, bool bundled) {
   if (link_ == nullptr) return;
   net::Parcel parcel;
   parcel.header = {.kind = FrameKind::error, .ask = ask};
   parcel.body = encode_error(error);
-  send_answer(std::move(parcel));
+  send_answer(std::move(parcel), bundled);
 }
 
 // Seldom enough to cost little, often enough that no sender waits for it.
@@ -350,7 +375,7 @@ void RemoteNode::on_cancel(uint64_t ask) {
   if (ask > last_ask_) return void(cancelled_.insert(ask));
   const auto answering = answering_.extract(ask);
   if (!answering) return;
-  const Handle<Cell> cell = answering.mapped();
+  const Handle<Cell> cell = answering.mapped().cell;
   cell->forget(*this, ask, cell->executor_here());
 }
 
@@ -442,7 +467,9 @@ void RemoteNode::drain(const Error& reason, std::function<void()> done) {
 }
 
 void RemoteNode::end_draining() {
-  if (draining_ && waiting_ == 0 && link_ != nullptr) close(Error(*draining_));
+  if (!draining_ || waiting_ > 0 || link_ == nullptr) return;
+  outbox_.flush();
+  if (outbox_.empty()) close(Error(*draining_));
 }
 
 // Everything that waits for something of that node learns why it will not come.
@@ -468,8 +495,10 @@ void RemoteNode::on_closed(const Error& reason) {
     answer_with(*asked.asker, asked.number, undeliverable(asked.method->name, asked.of->name(), *cause_));
   }
   asked_by_.clear();
-  answers_.clear();
-  for (auto& [ask, cell] : std::exchange(answering_, {})) cell->forget(*this, ask, cell->executor_here());
+  outbox_.clear();
+  for (auto& [ask, answering] : std::exchange(answering_, {})) {
+    answering.cell->forget(*this, ask, answering.cell->executor_here());
+  }
   for (auto& [number, watched] : std::exchange(watched_, {})) {
     watched.told({peer_.node, watched.whom->id(), watched.whom->name(), cause_});
   }

@@ -1,5 +1,8 @@
 // A linked node, seen from here. Everything a RemoteNode does happens on the loop of its link, which is the node's
 // first; other threads hand their messages over.
+//
+// Messages that share their arguments go as one frame, which is sent before any other message goes to that node, and at
+// the latest when the loop has nothing older to do; so do the answers that come of them.
 #pragma once
 #include <deque>
 #include <map>
@@ -9,6 +12,7 @@
 #include <unordered_map>
 
 #include "runtime/actor/cell.h"
+#include "runtime/actor/outbox.h"
 #include "runtime/net/transport.h"
 
 namespace troupe::actor {
@@ -64,6 +68,10 @@ class RemoteNode final : public Asker {
     Handle<RemoteActor> of;
     const MethodInfo* method;
   };
+  struct Answering {
+    Handle<Cell> cell;
+    bool bundled;  // it came with others
+  };
   struct Watched {
     Handle<RemoteActor> whom;
     const void* who;
@@ -82,14 +90,16 @@ class RemoteNode final : public Asker {
   void on_parcel(net::Parcel parcel);
   void on_room();
   void on_closed(const Error& reason);
-  void on_message(net::Parcel parcel);
+  void on_bundle(net::Parcel parcel);
+  void on_message(net::Parcel& parcel, bool bundled);
   void on_answer(net::Parcel parcel);
   void on_system(const net::Parcel& parcel);
   void on_cancel(uint64_t ask);
   void on_credit(ActorId actor, BytesReader& reader);
   void send_system(System what, net::Body body, uint64_t ask = 0, uint64_t destination = 0);
-  void send_answer(net::Parcel parcel);
-  void send_error(uint64_t ask, const Error& error);
+  void hold(net::Parcel parcel, std::shared_ptr<const SharedArguments> arguments);
+  void send_answer(net::Parcel parcel, bool bundled);
+  void send_error(uint64_t ask, const Error& error, bool bundled);
   void give_back(const Share& share);
   void tell_gone(ActorId actor);
   void ended(ActorId actor, const Cause& cause);
@@ -100,6 +110,7 @@ class RemoteNode final : public Asker {
 
   const Handle<Executor> home_;
   std::unique_ptr<net::Link> link_;  // null once closed
+  Outbox outbox_;                    // of it
   const net::Peer peer_;
   std::atomic<bool> lost_{false};
   Cause cause_;  // set once, before lost_
@@ -108,7 +119,6 @@ class RemoteNode final : public Asker {
   std::deque<Handle<RemoteActor>> in_line_;  // their messages wait for room on the link
   int64_t waiting_ = 0;                      // messages that wait here, of all actors
   uint64_t next_ = 1;
-  std::deque<net::Parcel> answers_;  // that wait for room on the link
   std::unordered_map<uint64_t, Asked> asked_;
   std::map<std::pair<const Asker*, uint64_t>, uint64_t> asked_by_;
   std::unordered_map<uint64_t, Watched> watched_;
@@ -121,7 +131,7 @@ class RemoteNode final : public Asker {
   Timer drain_timer_;
 
   // What they ask of us.
-  std::unordered_map<uint64_t, Handle<Cell>> answering_;  // their questions, until they are answered
+  std::unordered_map<uint64_t, Answering> answering_;  // their questions, until they are answered
   uint64_t last_ask_ = 0;
   std::set<uint64_t> cancelled_;  // system messages go first: these questions are still to come
   uint64_t entered_ = 0;

@@ -27,6 +27,7 @@ class RemoteActor final : public Endpoint {
   Cause cause() const override { return ended() ? cause_ : node_->cause(); }
   void request_stop(Cause why) override;
   uint64_t node() const override { return node_->peer().node; }
+  bool remote() const override { return true; }
   void watch(Handle<Executor> executor, const void* who, std::function<void(const Down&)> told) override;
   void unwatch(const void* who) override;
   const Executor* executor_here() const override;

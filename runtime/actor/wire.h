@@ -91,7 +91,8 @@ class BytesWriter {
 // Reads what a BytesWriter wrote. What is not there reads as 0 or "", and then ok() is false.
 class BytesReader {
  public:
-  explicit BytesReader(const net::Body& body) : left_(body.words) {}
+  explicit BytesReader(const net::Body& body) : BytesReader(std::span(body.words)) {}
+  explicit BytesReader(std::span<const std::byte> bytes) : left_(bytes) {}
   uint64_t number();
   std::string text();
   // Everything was there, and nothing else.

@@ -1,4 +1,4 @@
-// Two simulated processes with linked nodes in one thread, and an actor to talk to.
+// Simulated processes with linked nodes in one thread, and an actor to talk to.
 #pragma once
 #include "runtime/actor/linking.h"
 #include "runtime/net/inproc.h"
@@ -60,36 +60,29 @@ class Keeper : public Actor {
 // What goes over a cluster's links: the objects themselves, or bytes that take some time.
 enum class Carrier : uint8_t { objects, bytes };
 
-// Simulated processes in one thread, linked with each other.
-struct Cluster {
+// A loop, the networks on it, and what a simulated process is there.
+struct Network {
   struct Process {
-    Process(Cluster& cluster, const std::string& name, uint64_t id, net::LinkOptions options, Carrier carrier)
+    Process(Network& network, const std::string& name, uint64_t id, const net::LinkOptions& options, Carrier carrier)
         : local(net::Peer{id, name, "host-" + name, static_cast<int64_t>(100 + id), 1}, "build", "token"),
-          transport(cluster.make_transport(local, options, carrier)),
+          transport(network.make_transport(local, options, carrier)),
           node(std::make_unique<Node>(
               NodeOptions{.name = name,
                           .host = "host-" + name,
                           .pid = static_cast<int64_t>(100 + id),
                           .id = id,
                           .on_dropped = [this](const Error& why) { dropped.push_back(why.message()); }},
-              std::vector<EventLoop*>{&cluster.loop})) {}
+              std::vector<EventLoop*>{&network.loop})) {}
     std::vector<std::string> dropped;
     net::LocalNode local;
     std::unique_ptr<net::Transport> transport;
     std::unique_ptr<Node> node;
   };
-  explicit Cluster(net::LinkOptions options = {}, Carrier carrier = Carrier::objects)
-      : a(*this, "a", 1, options, carrier), b(*this, "b", 2, options, carrier) {
-    TROUPE_CHECK(b.node->listen(*b.transport, "b").ok());
-    a.node->connect(*a.transport, "b", [](Result<net::Peer> peer) { TROUPE_CHECK(peer.ok() && peer->node == 2); });
-    if (carrier == Carrier::objects) loop.run_until_idle();
-    else loop.advance(std::chrono::milliseconds(1));
-    keeper = b.node->spawn<Keeper>({.name = "keeper", .registered = "keeper"});
-  }
-  // Runs a script on node a.
-  bool run(Script::Body body) {
+
+  // Runs a script on that node.
+  bool run(Node& node, Script::Body body) {
     bool ended = false;
-    const auto script = a.node->spawn<Script>({.name = "script", .reentrant = true});
+    const auto script = node.spawn<Script>({.name = "script", .reentrant = true});
     TROUPE_CHECK(script
                      .try_tell<&Script::run>([&, body = std::move(body)](Script& self) -> Task<void> {
                        co_await body(self);
@@ -101,21 +94,39 @@ struct Cluster {
     }
     return ended;
   }
+  // Lets links come up.
+  void settle(Carrier carrier) {
+    if (carrier == Carrier::objects) loop.run_until_idle();
+    else loop.advance(std::chrono::milliseconds(1));
+  }
+  std::unique_ptr<net::Transport> make_transport(const net::LocalNode& local, const net::LinkOptions& options,
+                                                 Carrier carrier) {
+    if (carrier == Carrier::objects) return std::make_unique<net::InprocTransport>(objects, loop, local, options);
+    return std::make_unique<net::SimulatedTransport>(wires, loop, local, options);
+  }
+
+  SimulatedLoop loop;
+  net::InprocNetwork objects;
+  net::SimulatedNetwork wires{loop, 1};
+};
+
+// Two processes, linked with each other.
+struct Cluster : Network {
+  explicit Cluster(net::LinkOptions options = {}, Carrier carrier = Carrier::objects)
+      : a(*this, "a", 1, options, carrier), b(*this, "b", 2, options, carrier) {
+    TROUPE_CHECK(b.node->listen(*b.transport, "b").ok());
+    a.node->connect(*a.transport, "b", [](Result<net::Peer> peer) { TROUPE_CHECK(peer.ok() && peer->node == 2); });
+    settle(carrier);
+    keeper = b.node->spawn<Keeper>({.name = "keeper", .registered = "keeper"});
+  }
+  // Runs a script on node a.
+  bool run(Script::Body body) { return Network::run(*a.node, std::move(body)); }
   Task<Ref<Keeper>> find(Script& self) {
     auto found = co_await lookup<Keeper>(self.node(), 2, "keeper", std::chrono::seconds(1));
     TROUPE_CHECK(found.ok(), "{}", found.error().message());
     co_return *found;
   }
 
-  std::unique_ptr<net::Transport> make_transport(const net::LocalNode& local, const net::LinkOptions& options,
-                                                 Carrier carrier) {
-    if (carrier == Carrier::objects) return std::make_unique<net::InprocTransport>(network, loop, local, options);
-    return std::make_unique<net::SimulatedTransport>(wires, loop, local, options);
-  }
-
-  SimulatedLoop loop;
-  net::InprocNetwork network;
-  net::SimulatedNetwork wires{loop, 1};
   Process a, b;
   Ref<Keeper> keeper;  // as b has it
 };
