@@ -13,6 +13,8 @@ using actor::Task;
 
 namespace {
 
+constexpr std::chrono::seconds kTracePatience{2};
+
 // The generations that were lost within a window, and of what.
 class RestartBudget {
  public:
@@ -44,8 +46,16 @@ Task<Result<RunEnd>> HeadActor::run(Ref<AgentActor> agent) {
   RestartBudget budget(context_.options);
   while (true) {
     Result<PlanReport> report = co_await generation();
+    if (context_.trace != nullptr && gang_.size() > 0) {
+      (void)co_await gang_.ask<&TrainerActor::flush_trace>(kTracePatience);
+    }
     const Result<GangEnd> gone = co_await agent_.ask<&AgentActor::end_gang>(context_.options.end_deadline);
     const std::string cause = report.ok() ? "" : loss(gone.ok() ? *gone : GangEnd(), report.error());
+    if (context_.trace != nullptr && lost_) {
+      context_.trace->note(now() - context_.trace_origin,
+                           fmt::format("generation {} ended: {}; what its ranks had not sent is missing",
+                                       context_.folder.generation(), cause));
+    }
     gang_ = {};
     if (failure_) report = *failure_;
     if (failure_ || !lost_) {
@@ -213,6 +223,10 @@ void HeadActor::staged(StagedCheckpoint staged) {
   saved_step_ = staged.step;
   const Status pruned = store.prune(context_.setup.options.checkpoint.keep);
   if (!pruned.ok()) context_.observer.warned("an older checkpoint stays: " + pruned.error().message());
+}
+
+void HeadActor::traced(TracePiece piece) {
+  if (context_.trace != nullptr) context_.trace->append(piece);
 }
 
 void HeadActor::rank_down(actor::Down down) {

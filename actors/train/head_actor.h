@@ -37,6 +37,8 @@ struct HeadContext {
   bool resume;  // from what an earlier run left in the folder
   const Clock& clock;
   HeadOptions options = {};
+  TraceFile* trace = nullptr;  // null: none
+  std::chrono::nanoseconds trace_origin{};
 };
 
 class HeadActor final : public actor::Actor {
@@ -53,8 +55,13 @@ class HeadActor final : public actor::Actor {
   void stepped(MetricsLine line);
   void staged(StagedCheckpoint staged);
   void rank_down(actor::Down down);
+  // Of ranks that are processes.
+  void traced(TracePiece piece);
 
-  using Protocol = actor::Methods<&HeadActor::stepped, &HeadActor::staged>;
+  // The ranks of the generation at hand; none between two.
+  std::vector<actor::Ref<TrainerActor>> ranks() const { return {gang_.begin(), gang_.end()}; }
+
+  using Protocol = actor::Methods<&HeadActor::stepped, &HeadActor::staged, &HeadActor::traced>;
 
  private:
   // One generation, from its start to its end. An error without `lost_` would come again.

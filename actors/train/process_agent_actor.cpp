@@ -68,6 +68,8 @@ Result<ChildProcess> ProcessAgentActor::start_processes(const GangSpec& spec) co
                          {kGenerationVariable, std::to_string(spec.generation)},
                          {kThreadsVariable, std::to_string(options_.threads)},
                          {kKeeperVariable, ends_->address()}};
+  if (options_.trace_origin)
+    process.environment.emplace_back(kTraceVariable, std::to_string(options_.trace_origin->count()));
   for (const auto& [name, value] : process.environment) process.arguments.insert(process.arguments.end(), {"-x", name});
   process.arguments.insert(process.arguments.end(), {options_.program, "worker"});
   if (geteuid() == 0) {

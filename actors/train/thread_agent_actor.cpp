@@ -1,5 +1,6 @@
 #include "actors/train/thread_agent_actor.h"
 
+#include "actors/train/run_trace.h"
 #include "runtime/actor/waiting.h"
 
 namespace troupe::train {
@@ -18,12 +19,17 @@ Task<Result<std::vector<Ref<TrainerActor>>>> ThreadAgentActor::start_gang(GangSp
   for (auto& group : parallel::make_thread_communicators(spec.ranks)) groups_.push_back(std::move(group));
   for (int rank = 0; rank < spec.ranks; ++rank) {
     devices_.push_back(kernels::make_cpu_device(options_.threads));
+    if (options_.trace != nullptr) {
+      traces_.push_back(trace_of_rank(rank, "", options_.trace_origin));
+      traces_.back()->deliver_to(into(*options_.trace));
+      groups_[static_cast<size_t>(rank)]->trace_to(traces_.back().get());
+    }
     actor::SpawnOptions options;
     options.name = fmt::format("trainer-{}.g{}", rank, spec.generation);
     options.reentrant = true;
-    ranks_.push_back(
-        spawn<TrainerActor>(options, RankContext{*devices_.back(), options_.files, options_.clock,
-                                                 groups_[static_cast<size_t>(rank)], spec.head, options_.setup}));
+    ranks_.push_back(spawn<TrainerActor>(
+        options, RankContext{*devices_.back(), options_.files, options_.clock, groups_[static_cast<size_t>(rank)],
+                             spec.head, options_.setup, options_.trace == nullptr ? nullptr : traces_.back().get()}));
   }
   co_return ranks_;
 }
@@ -42,6 +48,7 @@ Task<Result<GangEnd>> ThreadAgentActor::end_gang() {
   ranks_.clear();
   groups_.clear();
   devices_.clear();
+  traces_.clear();
   co_return GangEnd();
 }
 

@@ -13,6 +13,8 @@ struct ThreadGangOptions {
   FileSystem& files;
   const Clock& clock;
   std::shared_ptr<const RunSetup> setup = nullptr;  // with its data; null: every rank reads it
+  TraceFile* trace = nullptr;                       // that ranks are traced into; null: none
+  std::chrono::nanoseconds trace_origin{};          // (chrome_trace.h)
 };
 
 class ThreadAgentActor final : public AgentActor {
@@ -27,6 +29,7 @@ class ThreadAgentActor final : public AgentActor {
  private:
   ThreadGangOptions options_;
   // What outlives the ranks of a generation.
+  std::vector<std::unique_ptr<ChromeTrace>> traces_;
   std::vector<std::unique_ptr<kernels::Device>> devices_;
   std::vector<std::shared_ptr<parallel::Communicator>> groups_;
   std::vector<actor::Ref<TrainerActor>> ranks_;

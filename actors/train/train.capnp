@@ -68,6 +68,11 @@ struct MetricsLine {
   validationBitsPerByte @12 :Float64;
 }
 
+struct TracePiece {
+  lines @0 :Text;
+  lost @1 :Int64;
+}
+
 struct StagedCheckpoint {
   step @0 :Int64;
   generation @1 :Int64;

@@ -6,6 +6,7 @@
 
 #include "actors/train/metrics.h"
 #include "checkpoint/checkpoint.h"
+#include "runtime/base/chrome_trace.h"
 
 namespace troupe::train {
 
@@ -86,6 +87,7 @@ struct RankJoined {
   friend bool operator==(const RankJoined&, const RankJoined&) = default;
 };
 
+using troupe::TracePiece;
 using StagedCheckpoint = checkpoint::CheckpointStore::Staged;
 
 }  // namespace troupe::train

@@ -108,6 +108,13 @@ wire::Body encode(const StagedCheckpoint& m) {
   });
 }
 
+wire::Body encode(const TracePiece& m) {
+  return body_of<schema::TracePiece>([&](auto to) {
+    to.setLines(m.lines);
+    to.setLost(m.lost);
+  });
+}
+
 template <>
 Result<RankAssignment> decode(const wire::Body& body) {
   return wire::from_body<schema::RankAssignment>(body, [](auto from) -> Result<RankAssignment> {
@@ -175,6 +182,12 @@ Result<MetricsLine> decode(const wire::Body& body) {
     if (from.getHasValidationBitsPerByte()) line.validation_bits_per_byte = from.getValidationBitsPerByte();
     return line;
   });
+}
+
+template <>
+Result<TracePiece> decode(const wire::Body& body) {
+  return wire::from_body<schema::TracePiece>(
+      body, [](auto from) -> Result<TracePiece> { return TracePiece{to_string(from.getLines()), from.getLost()}; });
 }
 
 template <>

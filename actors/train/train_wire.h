@@ -14,6 +14,7 @@ wire::Body encode(const PlanReport&);
 wire::Body encode(const RankJoined&);
 wire::Body encode(const MetricsLine&);
 wire::Body encode(const StagedCheckpoint&);
+wire::Body encode(const TracePiece&);
 
 // Errors (failed): the bytes are no such message. T is one of the above.
 template <class T>

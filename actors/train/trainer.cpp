@@ -72,7 +72,7 @@ parallel::Batch Trainer::upload(const data::SequenceBatch& from, int64_t begin, 
 }
 
 Trainer::Meeting Trainer::meet(const data::SequenceBatch& batch, bool stop) {
-  const std::vector<int64_t> all = sum_over_ranks<int64_t>({batch.target_count, stop ? 1 : 0});
+  const std::vector<int64_t> all = sum_over_ranks<int64_t>("count targets", {batch.target_count, stop ? 1 : 0});
   return {all[0], all[1] > 0};
 }
 
@@ -88,6 +88,7 @@ Result<StepReport> Trainer::step(const data::SequenceBatch& batch, int64_t targe
   double loss = 0;
   std::optional<NotFinite> found;
   for (int64_t begin = 0; begin < sequences && !found; begin += options_.micro_batch) {
+    std::optional<Phase> phase(std::in_place, activity_, "forward");
     const parallel::Batch micro = upload(batch, begin, begin + options_.micro_batch, true);
     Tape tape(device_);
     const Value losses = model_->losses(tape, micro, options_.recompute);
@@ -95,24 +96,29 @@ Result<StepReport> Trainer::step(const data::SequenceBatch& batch, int64_t targe
     if (!std::isfinite(sum)) found = NotFinite{"loss", sum, begin, begin + options_.micro_batch};
     loss += sum;
     if (found) continue;
+    phase.emplace(activity_, "backward");
     const Tensor weights = filled(device_, losses.dtype(), losses.tensor().elements(), weight);
     tape.backward(std::span(&losses, 1), std::span(&weights, 1));
   }
-  const std::vector<double> all = sum_over_ranks<double>({loss, found ? 1.0 : 0.0});
+  const std::vector<double> all = sum_over_ranks<double>("loss all-reduce", {loss, found ? 1.0 : 0.0});
   if (all[1] > 0) return explain(batch, weight, found);
   report.loss = all[0] * weight;
   sum_gradients();
+  std::optional<Phase> phase(std::in_place, activity_, "gradient norm");
   report.gradient_norm = optimizer_->gradient_norm();  // the same bits on all ranks: all of them see what is wrong
+  phase.reset();
   if (!std::isfinite(report.gradient_norm))
     return explain(batch, weight, NotFinite{"gradient norm", report.gradient_norm, 0, sequences});
+  phase.emplace(activity_, "optimizer");
   optimizer_->step(report.step, report.learning_rate, report.gradient_norm);
   completed_ = report.step;
   return report;
 }
 
 template <class T>
-std::vector<T> Trainer::sum_over_ranks(std::vector<T> values) {
+std::vector<T> Trainer::sum_over_ranks(const char* what, std::vector<T> values) {
   if (data_.size() == 1) return values;
+  const Phase phase(activity_, what);
   const Tensor sums = Tensor::from<T>(device_, values, {static_cast<int64_t>(values.size())}, MemoryKind::buffers);
   data_.all_reduce(sums).wait();
   return sums.template to_host<T>();
@@ -120,6 +126,7 @@ std::vector<T> Trainer::sum_over_ranks(std::vector<T> values) {
 
 void Trainer::sum_gradients() {
   if (data_.size() == 1) return;
+  const Phase phase(activity_, "gradient all-reduce");
   std::vector<Tensor> gradients;
   for (parallel::Parameter* p : parameters_->all()) {
     const kernels::GradientTarget target = p->gradient();
@@ -142,6 +149,7 @@ Error Trainer::explain(const data::SequenceBatch& batch, double weight, const st
                   where.empty() ? "no operation when run again" : where,
                   data_.size() > 1 ? fmt::format(" on rank {}", data_.rank()) : std::string());
   }
+  const Phase phase(activity_, "agreement");
   const Status all = parallel::agree(data_, device_, here, where.empty() ? 0 : 1);
   TROUPE_CHECK(!all.ok(), "no rank has found what one has told of");
   forget_gradients();  // of the run that looked for the operation

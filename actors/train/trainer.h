@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "actors/data/sequence_batch.h"
+#include "actors/train/rank_activity.h"
 #include "actors/train/train_options.h"
 #include "parallel/comm/communicator.h"
 
@@ -59,11 +60,13 @@ class Trainer {
   parallel::AdamW& optimizer() { return *optimizer_; }
   kernels::Device& device() { return device_; }
   parallel::Communicator& data() { return data_; }
+  // Is told the phases of every step; outlives the trainer. Null: nobody is.
+  void report_to(RankActivity* activity) { activity_ = activity; }
 
  private:
   parallel::Batch upload(const data::SequenceBatch& batch, int64_t begin, int64_t end, bool training);
   template <class T>
-  std::vector<T> sum_over_ranks(std::vector<T> values);
+  std::vector<T> sum_over_ranks(const char* what, std::vector<T> values);
   void sum_gradients();
   struct NotFinite {
     std::string_view what;
@@ -82,6 +85,7 @@ class Trainer {
   std::unique_ptr<parallel::Decoder> model_;
   std::unique_ptr<parallel::AdamW> optimizer_;
   int64_t completed_ = 0;
+  RankActivity* activity_ = nullptr;
 };
 
 }  // namespace troupe::train

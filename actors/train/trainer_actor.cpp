@@ -6,6 +6,7 @@
 
 #include "actors/train/head_actor.h"
 #include "runtime/actor/handoff.h"
+#include "runtime/actor/node.h"
 #include "runtime/actor/waiting.h"
 
 namespace troupe::train {
@@ -54,6 +55,8 @@ class Reporter final : public RankObserver {
   std::vector<MetricsLine> lines_;  // not told of yet
   double told_ = -kTellEvery;
 };
+
+constexpr std::chrono::milliseconds kReportPatience{500};
 
 template <class Answer>
 Answer answer_of(const Error& error) {
@@ -111,7 +114,7 @@ Task<Result<RankReady>> TrainerActor::prepare(RankAssignment assignment) {
   using Made = std::unique_ptr<TrainingRank>;
   Result<Made> rank = TROUPE_CO_TRY(co_await on_thread<Made>([this, assignment = std::move(assignment)] {
     return TrainingRank::create(assignment, context_.setup, context_.device, *context_.ranks, context_.files,
-                                context_.clock);
+                                context_.clock, context_.trace);
   }));
   if (!rank.ok()) co_return answer_of<RankReady>(rank.error());
   rank_ = std::move(*rank);
@@ -141,6 +144,20 @@ Task<Result<PlanReport>> TrainerActor::run(StepPlan plan) {
 
 void TrainerActor::stop() {
   if (rank_) rank_->request_stop();
+}
+
+void TrainerActor::flush_trace() {
+  if (context_.trace != nullptr) context_.trace->flush();
+}
+
+Task<std::string> TrainerActor::report() {
+  std::string text = rank_ ? rank_->activity().describe() : "no model and data yet";
+  if (const std::string waits = context_.ranks->under_way(); !waits.empty()) text += "; " + waits;
+  if (context_.head.endpoint()->node() == node().options().id) co_return text;
+  const actor::Handoff<actor::NodeReport> report;
+  node().report([sender = report.sender()](actor::NodeReport made) { sender.set(std::move(made)); });
+  const auto made = co_await report.wait(kReportPatience);
+  co_return text + "\n" + (made.ok() ? made->text() : made.error().message() + "\n");
 }
 
 Task<void> TrainerActor::on_stop() {

@@ -24,6 +24,7 @@ struct RankContext {
   std::shared_ptr<parallel::Communicator> ranks;  // used by the rank's thread alone, but for abort()
   actor::Ref<HeadActor> head;
   std::shared_ptr<const RunSetup> setup = nullptr;  // what the ranks of this process share; null: it is read
+  TraceSink* trace = nullptr;                       // null: nobody wants to know
 };
 
 class TrainerActor final : public actor::Actor {
@@ -38,10 +39,16 @@ class TrainerActor final : public actor::Actor {
   actor::Task<Result<PlanReport>> run(StepPlan plan);
   // Ends run() after the step at hand.
   void stop();
+  // Has sent all of the trace that there is.
+  void flush_trace();
+  // What it does at this moment, and who is awaited: a line, and where the rank has a node of its own, a line for each
+  // of its actors that is not idle.
+  actor::Task<std::string> report();
 
   actor::Task<void> on_stop() override;
 
-  using Protocol = actor::Methods<&TrainerActor::prepare, &TrainerActor::load, &TrainerActor::run, &TrainerActor::stop>;
+  using Protocol = actor::Methods<&TrainerActor::prepare, &TrainerActor::load, &TrainerActor::run, &TrainerActor::stop,
+                                  &TrainerActor::flush_trace, &TrainerActor::report>;
 
  private:
   // Runs `work` on the rank's thread and waits for what it returns. An error that is not its own: this actor ends.

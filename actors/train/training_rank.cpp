@@ -34,19 +34,21 @@ Status check_same(const RankAssignment& assignment, const RunSetup& setup) {
 Result<std::unique_ptr<TrainingRank>> TrainingRank::create(const RankAssignment& assignment,
                                                            std::shared_ptr<const RunSetup> setup,
                                                            kernels::Device& device, parallel::Communicator& ranks,
-                                                           FileSystem& files, const Clock& clock) {
+                                                           FileSystem& files, const Clock& clock, TraceSink* trace) {
   if (setup == nullptr) setup = TROUPE_TRY(read_setup(assignment, device, files));
   TROUPE_TRY(check_same(assignment, *setup));
   TROUPE_TRY(setup->check_ranks(ranks.size()));
-  return std::unique_ptr<TrainingRank>(new TrainingRank(assignment, std::move(setup), device, ranks, files, clock));
+  return std::unique_ptr<TrainingRank>(
+      new TrainingRank(assignment, std::move(setup), device, ranks, files, clock, trace));
 }
 
 TrainingRank::TrainingRank(const RankAssignment& assignment, std::shared_ptr<const RunSetup> setup,
                            kernels::Device& device, parallel::Communicator& ranks, FileSystem& files,
-                           const Clock& clock)
+                           const Clock& clock, TraceSink* trace)
     : device_(device),
       ranks_(ranks),
       clock_(clock),
+      activity_(clock, trace),
       store_(files, assignment.out + "/checkpoints"),
       generation_(assignment.generation),
       config_(assignment.config),
@@ -54,7 +56,9 @@ TrainingRank::TrainingRank(const RankAssignment& assignment, std::shared_ptr<con
       trainer_(std::make_unique<Trainer>(setup_->options.model, setup_->options.train,
                                          setup_->options.numerics.numerics, device, ranks)),
       peak_flops_(assignment.peak_flops),
-      flops_per_token_(setup_->options.model.training_flops_per_token(setup_->options.train.sequence_length)) {}
+      flops_per_token_(setup_->options.model.training_flops_per_token(setup_->options.train.sequence_length)) {
+  trainer_->report_to(&activity_);
+}
 
 Status TrainingRank::load(const std::string& folder) {
   const checkpoint::Checkpoint checkpoint = TROUPE_TRY(checkpoint::Checkpoint::open(folder));
@@ -67,6 +71,8 @@ Result<PlanReport> TrainingRank::run(const StepPlan& plan, RankObserver& observe
   TROUPE_CHECK(plan.first_step == completed() + 1, "a plan from step {} after step {}", plan.first_step, completed());
   bool stopped = false;
   while (completed() < plan.last_step) {
+    activity_.set_step(completed() + 1);
+    const Phase phase(&activity_, "step");
     std::optional<MetricsLine> line = TROUPE_TRY(step());
     stopped = !line;
     if (stopped) break;
@@ -87,7 +93,7 @@ Result<std::optional<MetricsLine>> TrainingRank::step() {
   const double start = clock_.seconds();
   const TrainOptions& options = setup_->options.train;
   const int64_t share = trainer_->local_batch(), begin = sequences_ + ranks_.rank() * share;
-  const data::SequenceBatch batch = setup_->data->sampler.sequences(begin, begin + share);
+  const data::SequenceBatch batch = read(begin, begin + share);
   const Trainer::Meeting meeting = trainer_->meet(batch, stop_requested_);
   if (meeting.stop) return std::optional<MetricsLine>();
   const StepReport report = TROUPE_TRY(trainer_->step(batch, meeting.targets));
@@ -105,8 +111,14 @@ Result<std::optional<MetricsLine>> TrainingRank::step() {
   return std::optional(line);
 }
 
+data::SequenceBatch TrainingRank::read(int64_t begin, int64_t end) {
+  const Phase phase(&activity_, "data");
+  return setup_->data->sampler.sequences(begin, end);
+}
+
 // Each rank takes its share of the split, in order; sums are joined at the end.
 void TrainingRank::validate(MetricsLine& line) {
+  const Phase phase(&activity_, "validation");
   const data::ValidationSet& set = *setup_->data->validation;
   const TrainOptions& options = setup_->options.train;
   int64_t count = set.count();
@@ -131,6 +143,7 @@ void TrainingRank::validate(MetricsLine& line) {
 }
 
 Status TrainingRank::stage(RankObserver& observer) {
+  const Phase phase(&activity_, "checkpoint stage");
   checkpoint::Manifest header;
   header.step = completed();
   header.sequences = sequences_;

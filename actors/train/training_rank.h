@@ -24,12 +24,12 @@ class RankObserver {
 class TrainingRank {
  public:
   // `setup` is what the ranks of a process share; null: it is read here. `device`, `ranks` (the group of all ranks),
-  // `files` and `clock` outlive it. Errors as RunSetup; usage: a batch that does not divide by the ranks; failed: data
-  // or tokenizer are not those of the assignment.
+  // `files`, `clock` and `trace` (null: none) outlive it. Errors as RunSetup; usage: a batch that does not divide by
+  // the ranks; failed: data or tokenizer are not those of the assignment.
   static Result<std::unique_ptr<TrainingRank>> create(const RankAssignment& assignment,
                                                       std::shared_ptr<const RunSetup> setup, kernels::Device& device,
                                                       parallel::Communicator& ranks, FileSystem& files,
-                                                      const Clock& clock);
+                                                      const Clock& clock, TraceSink* trace = nullptr);
 
   // Takes the state of a checkpoint; all ranks the same. Errors (damaged): it cannot be read to its last byte.
   Status load(const std::string& folder);
@@ -43,12 +43,15 @@ class TrainingRank {
   void request_stop() { stop_requested_ = true; }
 
   int64_t completed() const { return trainer_->completed(); }
+  // What its thread does; any thread may ask.
+  const RankActivity& activity() const { return activity_; }
   int64_t parameters() { return trainer_->parameters().global_elements(); }
 
  private:
   TrainingRank(const RankAssignment& assignment, std::shared_ptr<const RunSetup> setup, kernels::Device& device,
-               parallel::Communicator& ranks, FileSystem& files, const Clock& clock);
+               parallel::Communicator& ranks, FileSystem& files, const Clock& clock, TraceSink* trace);
   Result<std::optional<MetricsLine>> step();  // none: one of the ranks was told to stop
+  data::SequenceBatch read(int64_t begin, int64_t end);
   bool validates_after(int64_t step) const;
   void validate(MetricsLine& line);
   Status stage(RankObserver& observer);
@@ -56,6 +59,7 @@ class TrainingRank {
   kernels::Device& device_;
   parallel::Communicator& ranks_;
   const Clock& clock_;
+  RankActivity activity_;
   checkpoint::CheckpointStore store_;
   const int64_t generation_;
   const std::string config_;

@@ -7,10 +7,12 @@
 
 #include "actors/train/head_actor.h"
 #include "actors/train/process_agent_actor.h"
+#include "actors/train/run_trace.h"
 #include "actors/train/thread_agent_actor.h"
 #include "kernels/cpu/peak.h"
 #include "launcher/commands/command.h"
 #include "launcher/commands/common.h"
+#include "launcher/commands/run_report.h"
 #include "parallel/model/model_options.h"
 #include "runtime/actor/threaded_node.h"
 #include "runtime/actor/waiting.h"
@@ -25,7 +27,7 @@ namespace {
 struct Request {
   std::string config;
   std::vector<std::string> overrides;
-  std::string out;
+  std::string out, trace;
   bool resume = false;
   int ranks = 0, processes = 0;
   int threads = 0;
@@ -91,6 +93,13 @@ class TerminalView final : public train::RunObserver {
     fmt::print(stderr, "troupe: warning: {}\n", message);
   }
 
+  void traced(const std::string& path, const Result<TraceSummary>& trace) {
+    finish_progress();
+    if (!trace.ok()) return warned(fmt::format("no trace was written: {}", trace.error().message()));
+    say("trace      {} events in {}", trace->events, path);
+    if (trace->dropped > 0) warned(fmt::format("{}: {} more events did not fit, or were lost", path, trace->dropped));
+  }
+
   void ended(const train::RunEnd& end) override {
     finish_progress();
     if (end.interrupted) return;
@@ -154,6 +163,25 @@ class StopWatcher final : public actor::Actor {
   actor::Timer timer_;
 };
 
+// The file that a run is traced into, and what the head itself adds to it.
+struct Tracing {
+  std::unique_ptr<TraceFile> file;
+  std::chrono::nanoseconds origin{0};
+  std::unique_ptr<ChromeTrace> head;
+};
+
+Result<Tracing> begin_trace(FileSystem& files, const std::string& path, const net::Peer& self) {
+  Tracing tracing;
+  if (path.empty()) return tracing;
+  auto file = TraceFile::open(files, path);
+  if (!file.ok()) return std::move(file).error().within("--trace");
+  tracing.file = std::move(*file);
+  tracing.origin = SteadyClock().now();
+  tracing.head = train::trace_of_head(fmt::format("host {}, pid {}", self.host, self.pid), tracing.origin);
+  tracing.head->deliver_to(train::into(*tracing.file));
+  return tracing;
+}
+
 // What proves to the head that a worker is of its job.
 Result<std::string> random_token() {
   std::string token;
@@ -179,6 +207,9 @@ Status train_command(const Request& request) {
   const std::string out =
       request.out.empty() ? "runs/" + std::filesystem::path(request.config).stem().string() : request.out;
   train::RunFolder folder = TROUPE_TRY(train::RunFolder::take(files, out, request.resume));
+  net::LocalNode local(TROUPE_TRY(net::LocalNode::here("head", 0)), net::program_build(), TROUPE_TRY(random_token()));
+  const net::Peer& self = local.self();
+  const Tracing tracing = TROUPE_TRY(begin_trace(files, request.trace, self));
   const int threads = request.threads > 0 ? request.threads : std::max(1, threads_or_default(0) / ranks);
   double peak_flops = 0;
   {
@@ -190,23 +221,23 @@ Status train_command(const Request& request) {
     peak_flops = kernels::cpu::measure_fma_peak(pool, setup.options.numerics.numerics.compute);
   }
 
-  net::LocalNode local(TROUPE_TRY(net::LocalNode::here("head", 0)), net::program_build(), TROUPE_TRY(random_token()));
-  const net::Peer& self = local.self();
   // The head writes files, and has a loop of its own: links have their heartbeats however long a disk takes. The cores
   // are the ranks': an idle loop sleeps at once.
   constexpr int kHeadLoop = 1;
-  actor::ThreadedNode node({.name = self.name, .host = self.host, .pid = self.pid, .id = self.node}, kHeadLoop + 1,
-                           {.spin = std::chrono::nanoseconds(0)});
+  actor::ThreadedNode node(
+      {.name = self.name, .host = self.host, .pid = self.pid, .id = self.node, .trace = tracing.head.get()},
+      kHeadLoop + 1, {.spin = std::chrono::nanoseconds(0)});
   actor::Ref<train::AgentActor> agent;
   if (request.processes == 0) {
-    const auto for_threads =
-        node->spawn<train::ThreadAgentActor>({}, train::ThreadGangOptions{threads, files, clock, shared_setup});
+    const auto for_threads = node->spawn<train::ThreadAgentActor>(
+        {}, train::ThreadGangOptions{threads, files, clock, shared_setup, tracing.file.get(), tracing.origin});
     agent = actor::Ref<train::AgentActor>(for_threads.endpoint());
   } else {
     net::Transport& tcp = node.add(std::make_unique<net::TcpTransport>(node.loop(), local, train::kRankLinks));
     const std::string address = TROUPE_TRY(node->listen_blocking(tcp, ""));
     train::ProcessGangOptions options{std::filesystem::read_symlink("/proc/self/exe"), address, out + "/workers.log",
                                       threads, local};
+    if (tracing.file) options.trace_origin = tracing.origin;
     const auto for_processes =
         node->spawn<train::ProcessAgentActor>({.reentrant = true, .registered = train::kAgentName}, std::move(options));
     agent = actor::Ref<train::AgentActor>(for_processes.endpoint());
@@ -219,12 +250,20 @@ Status train_command(const Request& request) {
       .config_json = config.to_json(),
       .ranks = ranks,
       .resume = request.resume,
-      .clock = clock};
+      .clock = clock,
+      .trace = tracing.file.get(),
+      .trace_origin = tracing.origin};
   const auto head = node->spawn<train::HeadActor>(
       {.loop = kHeadLoop, .reentrant = true, .registered = train::kHeadName}, std::move(context));
   node->spawn<StopWatcher>({.loop = kHeadLoop}, signals, view, head);
+  std::optional<RunReporter> reporter(std::in_place, *node.operator->(), head);
   const auto end = head.ask_blocking<&train::HeadActor::run>(agent, std::chrono::hours(24 * 365));
+  reporter.reset();
   const Status stopped = node->stop_blocking(std::chrono::seconds(30));
+  if (tracing.file) {
+    tracing.head->flush();
+    view.traced(request.trace, tracing.file->finish());
+  }
   if (!end.ok()) return Error(end.error());
   if (!stopped.ok()) return Error(stopped.error());
   if (!end->interrupted) return {};
@@ -255,6 +294,11 @@ void add_train_command(CLI::App& app, Action& action) {
       ->excludes("--ranks");
   command->add_option("--threads", request->threads, "threads of each rank (default: cores divided by ranks)")
       ->check(CLI::PositiveNumber);
+  command->add_option("--trace", request->trace,
+                      "file for a trace of steps, collectives and messages of all ranks (chrome://tracing, Perfetto)");
+  command->footer(
+      "While it runs: Ctrl-C (SIGINT), SIGTERM and SIGUSR1 finish the step, save and end with 75; SIGQUIT\n"
+      "(Ctrl-\\) prints what head and ranks are doing and whom they wait for, and the run goes on.");
   command->callback([&action, request] { action = [request] { return train_command(*request); }; });
 }
 

@@ -12,6 +12,7 @@
 
 #include "actors/train/head_actor.h"
 #include "actors/train/process_agent_actor.h"
+#include "actors/train/run_trace.h"
 #include "launcher/commands/command.h"
 #include "parallel/comm/mpi_session.h"
 #include "runtime/actor/threaded_node.h"
@@ -74,9 +75,21 @@ Status worker_command() {
   PosixFileSystem files;
   const SteadyClock clock;
 
+  std::unique_ptr<ChromeTrace> trace;
+  if (const char* origin = std::getenv(train::kTraceVariable)) {
+    trace = train::trace_of_rank(session->rank(), fmt::format("host {}, pid {}", self.host, self.pid),
+                                 std::chrono::nanoseconds(std::strtoll(origin, nullptr, 10)));
+    trace->name_lane(kLoopLane, "loop 0");
+    ranks->trace_to(trace.get());
+  }
+
   std::promise<actor::Cause> ended;
-  actor::NodeOptions options{
-      .name = name, .host = self.host, .pid = self.pid, .id = self.node, .generation = generation};
+  actor::NodeOptions options{.name = name,
+                             .host = self.host,
+                             .pid = self.pid,
+                             .id = self.node,
+                             .generation = generation,
+                             .trace = trace.get()};
   // Without its head a rank has nothing to do, and nobody to tell.
   std::atomic<bool> leaving = false;
   options.on_link = [&leaving](const net::Peer&, const actor::Cause& lost) {
@@ -90,13 +103,19 @@ Status worker_command() {
   const auto head = TROUPE_TRY(node->lookup_blocking<train::HeadActor>(peer.node, train::kHeadName, kPatience));
   const auto agent =
       TROUPE_TRY(node->lookup_blocking<train::ProcessAgentActor>(peer.node, train::kAgentName, kPatience));
-  const auto worker = node->spawn<Worker>({}, train::RankContext{*device, files, clock, ranks, head}, ended);
+  const auto worker =
+      node->spawn<Worker>({}, train::RankContext{*device, files, clock, ranks, head, nullptr, trace.get()}, ended);
   const actor::Address trainer = TROUPE_TRY(worker.ask_blocking<&Worker::trainer>(kPatience));
   TROUPE_TRY(agent.ask_blocking<&train::ProcessAgentActor::joined>(
       train::RankJoined{session->rank(), static_cast<int64_t>(generation), self.pid, trainer.node, trainer.actor},
       kPatience));
 
+  if (trace) {
+    trace->deliver_to(
+        [&head](TracePiece piece) { return head.try_tell<&train::HeadActor::traced>(std::move(piece)).ok(); });
+  }
   const actor::Cause cause = ended.get_future().get();
+  if (trace) trace->deliver_to(nullptr);  // what was worth telling has been sent
   leaving = true;
   if (cause->kind == actor::Exit::Kind::stopped && !session->aborted()) return {};
   std::fprintf(stderr, "troupe: %s\n", cause->message().c_str());

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "parallel/comm/request.h"
+#include "parallel/comm/traced_operation.h"
 
 namespace troupe::parallel {
 namespace {
@@ -47,14 +48,21 @@ void refer(Request& request, const Tensor& in, const Tensor& out) {
 
 }  // namespace
 
-void Pending::wait() {
-  if (!operation_) return;
+std::chrono::nanoseconds Pending::wait() {
+  if (!operation_) return {};
   const std::shared_ptr<Operation> operation = std::move(operation_);
   operation_ = nullptr;
-  operation->wait();
+  return operation->wait();
 }
 
 bool Pending::done() const { return !operation_ || operation_->done(); }
+
+Pending Communicator::begin(Request&& request) {
+  if (trace_ == nullptr) return start(std::move(request));
+  const int64_t bytes = request.in_tensor.defined() ? request.in_tensor.bytes() : 0;
+  const TracedOperation traced{*trace_, traced_until_, request.signature, bytes, name_, steady_now()};
+  return trace_operation(traced, start(std::move(request)));
+}
 
 // What every message about a bad argument begins with.
 #define WHERE "group \"{}\", rank {}: {}"
@@ -68,7 +76,7 @@ Pending Communicator::start_reduction(Request&& request, const Tensor& in, const
   EXPECT_ARGUMENT(in.dtype() != DType::u8, what, " of {}: u8 is only moved, not reduced", text(in));
   request.signature.reduction = reduction;
   refer(request, in, out);
-  return start(std::move(request));
+  return begin(std::move(request));
 }
 
 Pending Communicator::all_reduce(const Tensor& x, Reduction reduction) {
@@ -97,14 +105,14 @@ Pending Communicator::all_gather(const Tensor& in, const Tensor& out) {
   EXPECT_ARGUMENT(in.elements() == 0 || !overlap(in, out) || request.in == request.out + rank_ * in.bytes(),
                   "all_gather", " of {} into {}: they overlap, and in is not piece {} of out", text(in), text(out),
                   rank_);
-  return start(std::move(request));
+  return begin(std::move(request));
 }
 
 Pending Communicator::start_all_to_all(Request&& request, const Tensor& in, const Tensor& out) {
   EXPECT_ARGUMENT(in.elements() == 0 || out.elements() == 0 || !overlap(in, out), "all_to_all",
                   " of {} into {}: they overlap", text(in), text(out));
   refer(request, in, out);
-  return start(std::move(request));
+  return begin(std::move(request));
 }
 
 Pending Communicator::all_to_all(const Tensor& in, const Tensor& out) {
@@ -149,7 +157,7 @@ Pending Communicator::broadcast(const Tensor& x, int root) {
                   size_);
   Request request{.signature = {.kind = OperationKind::broadcast, .root = root, .elements = x.elements()}};
   refer(request, x, x);
-  return start(std::move(request));
+  return begin(std::move(request));
 }
 
 Pending Communicator::start_point_to_point(Request&& request, const Tensor& x, int peer, int tag) {
@@ -161,7 +169,7 @@ Pending Communicator::start_point_to_point(Request&& request, const Tensor& x, i
   request.peer = peer;
   request.tag = tag;
   refer(request, x, x);
-  return start(std::move(request));
+  return begin(std::move(request));
 }
 
 Pending Communicator::send(const Tensor& x, int to, int tag) {
@@ -172,7 +180,7 @@ Pending Communicator::receive(const Tensor& x, int from, int tag) {
   return start_point_to_point({.signature = {.kind = OperationKind::receive}}, x, from, tag);
 }
 
-void Communicator::barrier() { start({.signature = {.kind = OperationKind::barrier}}).wait(); }
+void Communicator::barrier() { begin({.signature = {.kind = OperationKind::barrier}}).wait(); }
 
 std::string_view name_of(OperationKind kind) {
   switch (kind) {
@@ -227,6 +235,14 @@ std::string no_answer(const std::vector<std::string>& absent, std::chrono::milli
   return fmt::format("no answer from {} for {:.1f} s in {} of group \"{}\"; {} of {} ranks are waiting for {}",
                      fmt::join(absent, ", "), static_cast<double>(waited.count()) / 1e3, describe(signature), group,
                      size - static_cast<int>(absent.size()), size, absent.size() == 1 ? "it" : "them");
+}
+
+std::string under_way(const Signature& signature, const std::string& group, std::chrono::nanoseconds since,
+                      const std::vector<std::string>& absent) {
+  std::string text = fmt::format("{:.1f} s in {} of group \"{}\"", std::chrono::duration<double>(since).count(),
+                                 describe(signature), group);
+  if (!absent.empty()) text += fmt::format(", waiting for {}", fmt::join(absent, ", "));
+  return text;
 }
 
 }  // namespace troupe::parallel

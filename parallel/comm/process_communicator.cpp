@@ -22,14 +22,13 @@ class ProcessPending final : public Pending::Operation {
       : engine_(std::move(engine)), group_(std::move(group)), operation_(engine_->start(group_, std::move(request))) {}
   ~ProcessPending() override { engine_->drop(group_, operation_); }
 
-  void wait() override { engine_->wait(group_, operation_, started_); }
+  std::chrono::nanoseconds wait() override { return engine_->wait(group_, operation_); }
   bool done() override { return engine_->done(operation_); }
 
  private:
   std::shared_ptr<ProcessEngine> engine_;
   std::shared_ptr<ProcessGroup> group_;
   ProcessGroup::OperationPointer operation_;
-  std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
 };
 
 class ProcessCommunicator final : public Communicator {
@@ -48,6 +47,7 @@ class ProcessCommunicator final : public Communicator {
         .wait();
   }
   void abort(std::string_view reason) noexcept override { engine_->abort(*group_->link, reason); }
+  std::string under_way() const override { return engine_->under_way(*group_); }
 
  protected:
   Pending start(Request&& request) override {

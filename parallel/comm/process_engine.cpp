@@ -241,11 +241,17 @@ std::chrono::microseconds ProcessEngine::nap() const {
   return messages || !listening_.empty() ? std::chrono::microseconds(kMessageNap) : std::chrono::microseconds(kNap);
 }
 
-void ProcessEngine::wait(const std::shared_ptr<ProcessGroup>& group, const ProcessGroup::OperationPointer& operation,
-                         Clock::time_point started) {
+std::chrono::nanoseconds ProcessEngine::wait(const std::shared_ptr<ProcessGroup>& group,
+                                             const ProcessGroup::OperationPointer& operation) {
   ProcessFamily& family = *group->link->family;
   Clock::time_point last = Clock::now();
-  overlapping_ = last - started > kOverlap;
+  Clock::time_point still = last;  // nothing had moved until then
+  std::chrono::nanoseconds waited{0};
+  const auto moved_on = [&] {
+    waited += still - last;
+    last = still = Clock::now();
+  };
+  overlapping_ = last - operation->begun > kOverlap;
   // Others of this process's operations may still be under way when this one is not.
   struct HandOver {
     ProcessEngine& engine;
@@ -267,11 +273,12 @@ void ProcessEngine::wait(const std::shared_ptr<ProcessGroup>& group, const Proce
   while (!operation->complete) {
     if (family.aborted()) give_up(*group, *operation);
     if (look(nullptr)) {
-      last = Clock::now();
+      moved_on();
       continue;
     }
-    if (operation->complete) return;
-    const auto idle = Clock::now() - last;
+    if (operation->complete) break;
+    still = Clock::now();
+    const auto idle = still - last;
     if (idle > group->options.deadline) {
       deadline_passed(*group, *operation);
     } else if (idle < (crowded_ ? kSpinCrowded : kSpin)) {
@@ -280,24 +287,42 @@ void ProcessEngine::wait(const std::shared_ptr<ProcessGroup>& group, const Proce
       ProcessFamily::Sleep sleep(family);
       std::chrono::microseconds most{};
       if (look(&most)) {
-        last = Clock::now();
+        moved_on();
       } else if (!operation->complete && !family.aborted()) {
         const auto left = std::chrono::duration_cast<std::chrono::microseconds>(group->options.deadline - idle) + 1us;
         sleep.for_at_most(std::min(most, left));
+        still = Clock::now();
       }
     }
   }
+  return waited + (still - last);
+}
+
+// The ranks that it waits for: "rank 5 (node n3, pid 41)". REQUIRES: mutex_ held.
+std::vector<std::string> ProcessEngine::absent(const ProcessGroup& group, const ProcessOperation& operation) const {
+  std::vector<std::string> names;
+  for (const int r : operation.absent()) {
+    const ProcessInfo& info = processes_[static_cast<size_t>(group.messages.members[static_cast<size_t>(r)])];
+    names.push_back(fmt::format("rank {} (node {}, pid {})", r, info.node, info.process_id));
+  }
+  return names;
+}
+
+std::string ProcessEngine::under_way(const ProcessGroup& group) {
+  const Lock lock(mutex_);
+  const ProcessOperation* operation = !group.queue.empty()   ? group.queue.front().get()
+                                      : !group.pairs.empty() ? group.pairs.front().get()
+                                                             : nullptr;
+  if (operation == nullptr) return {};
+  return parallel::under_way(operation->request.signature, group.messages.name, Clock::now() - operation->begun,
+                             absent(group, *operation));
 }
 
 void ProcessEngine::deadline_passed(ProcessGroup& group, const ProcessOperation& operation) {
   std::string reason;
   {
     const Lock lock(mutex_);
-    std::vector<std::string> names;
-    for (const int r : operation.absent()) {
-      const ProcessInfo& info = processes_[static_cast<size_t>(group.messages.members[static_cast<size_t>(r)])];
-      names.push_back(fmt::format("rank {} (node {}, pid {})", r, info.node, info.process_id));
-    }
+    const std::vector<std::string> names = absent(group, operation);
     const Signature& signature = operation.request.signature;
     const int size = is_point_to_point(operation.request.signature.kind) ? 2 : group.messages.size();
     reason = names.empty() ? fmt::format("{} of group \"{}\" did not move for {} ms", describe(signature),

@@ -55,12 +55,14 @@ class ProcessEngine {
 
   // Throws CommunicationError if the group is aborted.
   ProcessGroup::OperationPointer start(const std::shared_ptr<ProcessGroup>&, Request&&);
-  void wait(const std::shared_ptr<ProcessGroup>&, const ProcessGroup::OperationPointer&,
-            std::chrono::steady_clock::time_point started);
+  // Returns how long of that nothing moved.
+  std::chrono::nanoseconds wait(const std::shared_ptr<ProcessGroup>&, const ProcessGroup::OperationPointer&);
   bool done(const ProcessGroup::OperationPointer&);
   // Unfinished, it ends the group.
   void drop(const std::shared_ptr<ProcessGroup>&, const ProcessGroup::OperationPointer&) noexcept;
   void leave(const std::shared_ptr<ProcessGroup>&) noexcept;
+  // Communicator::under_way(). Any thread.
+  std::string under_way(const ProcessGroup&);
   // Any thread.
   void abort(FamilyLink&, std::string_view reason) noexcept;  // waits for the lock where there are several hosts
 
@@ -94,6 +96,7 @@ class ProcessEngine {
   bool anything_under_way() const;
   std::chrono::microseconds nap() const;
   [[noreturn]] void give_up(ProcessGroup&, const ProcessOperation&);
+  std::vector<std::string> absent(const ProcessGroup&, const ProcessOperation&) const;
   void deadline_passed(ProcessGroup&, const ProcessOperation&);
   void stand_in();
 

@@ -23,6 +23,7 @@ class ProcessOperation {
   virtual bool release() = 0;
 
   Request request;
+  const std::chrono::steady_clock::time_point begun = std::chrono::steady_clock::now();
   std::atomic<bool> complete{false};
   std::string problem;       // why the group has to end: ranks disagree, MPI failed, a rank left
   bool holds_order = false;  // receive: later ones of its peer and tag are not advanced yet

@@ -56,7 +56,8 @@ struct Request {
 class Pending::Operation {
  public:
   virtual ~Operation() = default;
-  virtual void wait() = 0;
+  // Pending::wait().
+  virtual std::chrono::nanoseconds wait() = 0;
   virtual bool done() = 0;
 };
 
@@ -72,5 +73,8 @@ std::string rank_left(std::string_view who, const std::string& group, const Sign
 // it". `absent` names them ("rank 5 (node n3, pid 41)").
 std::string no_answer(const std::vector<std::string>& absent, std::chrono::milliseconds waited, const Signature&,
                       const std::string& group, int size);
+// Communicator::under_way().
+std::string under_way(const Signature&, const std::string& group, std::chrono::nanoseconds since,
+                      const std::vector<std::string>& absent);
 
 }  // namespace troupe::parallel

@@ -13,9 +13,10 @@ class ThreadPending final : public Pending::Operation {
     release();
   }
 
-  void wait() override {
-    group_->wait(*operation_);
+  std::chrono::nanoseconds wait() override {
+    const auto idle = group_->wait(*operation_);
     waited_ = true;
+    return idle;
   }
 
   bool done() override { return operation_->complete.load(std::memory_order_acquire); }
@@ -52,6 +53,7 @@ class ThreadCommunicator final : public Communicator {
   }
 
   void abort(std::string_view reason) noexcept override { group_->family().abort(reason); }
+  std::string under_way() const override { return group_->under_way(rank()); }
 
  protected:
   Pending start(Request&& request) override {

@@ -234,11 +234,12 @@ bool ThreadGroup::sleep(uint32_t seen, std::chrono::steady_clock::time_point unt
   return woken;
 }
 
-void ThreadGroup::wait(ThreadOperation& operation) {
+std::chrono::nanoseconds ThreadGroup::wait(ThreadOperation& operation) {
   const auto until = std::chrono::steady_clock::now() + options_.deadline;
+  std::chrono::nanoseconds idle{0};
   for (;;) {
     const uint32_t seen = version_.load(std::memory_order_acquire);
-    if (operation.complete.load(std::memory_order_acquire)) return;
+    if (operation.complete.load(std::memory_order_acquire)) return idle;
     if (family_->aborted()) give_up(operation);
     const bool pair = is_point_to_point(operation.signature.kind);
     std::shared_ptr<ThreadOperation> head;  // of the queue, if it can be worked on
@@ -255,7 +256,10 @@ void ThreadGroup::wait(ThreadOperation& operation) {
       continue;
     }
     if (pair ? ready && work(operation) : head && work(*head)) continue;
-    if (sleep(seen, until)) continue;
+    const auto asleep = std::chrono::steady_clock::now();
+    const bool moved = sleep(seen, until);
+    idle += std::chrono::steady_clock::now() - asleep;
+    if (moved) continue;
     std::vector<std::string> missing;
     {
       const Lock lock(mutex_);
@@ -282,6 +286,21 @@ std::vector<std::string> ThreadGroup::absent(const ThreadOperation& operation, b
     if (!operation.present[r] && (!only_gone || gone_[r])) names.push_back(fmt::format("rank {}", r));
   }
   return names;
+}
+
+std::string ThreadGroup::under_way(int rank) const {
+  const Lock lock(mutex_);
+  const auto text = [&](const ThreadOperation& operation) {
+    return parallel::under_way(operation.signature, name_, std::chrono::steady_clock::now() - operation.begun,
+                               absent(operation, false));
+  };
+  for (const auto& operation : queue_) {
+    if (operation->present[static_cast<size_t>(rank)]) return text(*operation);
+  }
+  for (const auto& half : half_) {
+    if (half->requests[half->present[0] ? 0 : 1].color == rank) return text(*half);
+  }
+  return {};
 }
 
 // Until nobody works on the operation's tensors, which takes a block at most. REQUIRES: complete or aborted.

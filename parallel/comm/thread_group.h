@@ -44,6 +44,7 @@ struct ThreadOperation {
       : signature(s), requests(static_cast<size_t>(size)), present(requests.size()) {}
 
   Signature signature;
+  const std::chrono::steady_clock::time_point begun = std::chrono::steady_clock::now();  // by the first rank
   // requests[r] is written by rank r when it starts, read by all once ready, emptied by rank r when it has waited.
   std::vector<Request> requests;
   std::vector<char> present;  // guarded by the group's mutex
@@ -72,13 +73,15 @@ class ThreadGroup : public std::enable_shared_from_this<ThreadGroup> {
 
   // Registers rank's part. Throws CommunicationError on a mismatch or after an abort.
   std::shared_ptr<ThreadOperation> start(int rank, Request&& request);
-  // Until complete; works on it and on what comes before it.
-  void wait(ThreadOperation& operation);
+  // Until complete; works on it and on what comes before it. Returns how long there was nothing to work on.
+  std::chrono::nanoseconds wait(ThreadOperation& operation);
   // Rank has no more use for it: unfinished, that ends the group.
   void drop(int rank, ThreadOperation& operation) noexcept;
   // Rank starts nothing any more.
   void leave(int rank) noexcept;
   void wake() noexcept;
+  // Communicator::under_way() of a rank.
+  std::string under_way(int rank) const;
 
   int size() const { return size_; }
   const std::string& name() const { return name_; }

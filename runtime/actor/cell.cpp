@@ -225,8 +225,9 @@ void Cell::handle(Message& message) {
 // The time of few handlers stands for that of all: a clock costs more than a small handler.
 void Cell::handle_timed(Message& message, uint64_t count) {
   if (executor_->trace != nullptr) {
-    if (message.scope.trace == 0) message.scope.trace = node() << 40 ^ id_ << 20 ^ count;
-    return traced(message.scope, [&] { message.begin(*actor_, *this); });
+    const bool arrived = message.scope.trace != 0;
+    if (!arrived) message.scope.trace = executor_->trace_message(0, false);
+    return traced(message.scope, arrived, [&] { message.begin(*actor_, *this); });
   }
   const Time begun = executor_->now();
   message.begin(*actor_, *this);
@@ -235,9 +236,13 @@ void Cell::handle_timed(Message& message, uint64_t count) {
 
 // The scope may be gone when `piece` returns.
 template <class Piece>
-void Cell::traced(const Scope& scope, Piece piece) {
-  TraceSpan span{
-      .category = "message", .name = scope.method, .detail = name_, .lane = executor_->index(), .trace = scope.trace};
+void Cell::traced(const Scope& scope, bool arrived, Piece piece) {
+  TraceSpan span{.category = "message",
+                 .name = scope.method,
+                 .detail = name_,
+                 .lane = executor_->trace_lane(),
+                 .trace = scope.trace,
+                 .arrived = arrived};
   span.begin = executor_->now();
   piece();
   span.duration = executor_->now() - span.begin;
@@ -250,7 +255,7 @@ void Cell::resume(Scope& scope, std::coroutine_handle<> coroutine) {
   executor_->running_actor.store(id_, std::memory_order_relaxed);
   executor_->running_method.store(&kResumed, std::memory_order_relaxed);
   if (executor_->trace != nullptr) [[unlikely]]
-    traced(scope, [&] { coroutine.resume(); });
+    traced(scope, false, [&] { coroutine.resume(); });
   else coroutine.resume();
   executor_->running_method.store(nullptr, std::memory_order_relaxed);
 }

@@ -139,7 +139,7 @@ class Cell final : public Endpoint, public Job {
   void handle(Message& message);
   void handle_timed(Message& message, uint64_t count);
   template <class Piece>
-  void traced(const Scope& scope, Piece piece);
+  void traced(const Scope& scope, bool arrived, Piece piece);
   void forget_here(const Asker& asker, uint64_t ask);
   Cause exit(Exit::Kind kind, std::string why) const;
 

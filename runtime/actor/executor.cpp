@@ -2,6 +2,7 @@
 
 #include "runtime/actor/cell.h"
 #include "runtime/actor/message.h"
+#include "runtime/actor/node.h"
 #include "runtime/base/check.h"
 
 namespace troupe::actor {
@@ -31,6 +32,18 @@ void Executor::close() {
   node_ = nullptr;
   timer_ = Timer();
   armed_ = kNever;
+}
+
+// The number of a message is hashed with what makes this executor unique, so that no node has to ask another.
+uint64_t Executor::trace_message(uint64_t of, bool sent) {
+  uint64_t number = (node_ == nullptr ? 0 : node_->options().id) + (static_cast<uint64_t>(index_) << 56);
+  number = (number ^ ++traced_ << 20) * 0x9E3779B97F4A7C15;
+  number = (number ^ number >> 32) * 0xD6E8FEB86659FD93;
+  constexpr uint64_t kUpper = ~uint64_t{0} << 32;
+  const uint64_t chain = of != 0 ? of & kUpper : (number & kUpper) | uint64_t{1} << 63;
+  const uint64_t message = chain | (number ^ number >> 32) % (uint64_t{1} << 32);
+  if (sent) trace->sent(message, now(), trace_lane());
+  return message;
 }
 
 void Executor::answer(std::unique_ptr<Message> answered) {

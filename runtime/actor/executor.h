@@ -42,6 +42,10 @@ class Executor final : public Asker {
   void close();
 
   TraceSink* const trace;  // null: nobody wants to know
+  int64_t trace_lane() const { return kLoopLane + index_; }
+  // The trace of a message that one of `of` causes, for TraceSpan::trace; of 0: that nothing has caused. Tells the sink
+  // of its sending, if asked to. REQUIRES: there is a sink.
+  uint64_t trace_message(uint64_t of, bool sent);
 
   // What runs on this thread, for a report made by another one; null: nothing.
   std::atomic<const MethodInfo*> running_method{nullptr};
@@ -70,6 +74,7 @@ class Executor final : public Asker {
   uint32_t free_ = kNone;
   static constexpr uint32_t kNone = ~uint32_t{0};
   uint64_t order_ = 0;
+  uint64_t traced_ = 0;  // messages
   intrusive::multiset<Wait,
                       intrusive::base_hook<intrusive::set_base_hook<AutoUnlink, intrusive::tag<OfDeadline>,
                                                                     intrusive::optimize_size<true>>>,

@@ -10,6 +10,13 @@
 namespace troupe::actor {
 namespace {
 
+// What joins a message in a trace with the handler that sends it. Zero where nobody traces.
+uint64_t trace_of(const Scope& scope, Executor& from) {
+  if (scope.trace == 0 || from.trace == nullptr) [[likely]]
+    return scope.trace;
+  return from.trace_message(scope.trace, true);
+}
+
 Error stopped(const Exit& why) { return {ErrorKind::interrupted, why.message()}; }
 
 Error refusal_of(Sent sent, const MethodInfo& method, const Endpoint& endpoint) {
@@ -77,7 +84,7 @@ bool AskBase::send(Scope& scope, std::coroutine_handle<> waiter) {
   message_->asker = &from;
   message_->ask = number();
   message_->scope.deadline = deadline();
-  message_->scope.trace = scope.trace;
+  message_->scope.trace = trace_of(scope, from);
   const Sent sent = target_->send(message_, &from);
   if (sent == Sent::yes) return true;
   end();
@@ -96,9 +103,10 @@ std::string AskBase::describe() const { return fmt::format("answer of {} to {}",
 
 bool Tell::send(Scope& scope, std::coroutine_handle<> waiter) {
   if (const Exit* refusal = scope.refusal()) return status_ = stopped(*refusal), false;
-  message_->scope.trace = scope.trace;
+  Executor& from = scope.cell->executor();
+  message_->scope.trace = trace_of(scope, from);
   const MethodInfo& method = message_->method();
-  Sent sent = to_->send(message_, &scope.cell->executor());
+  Sent sent = to_->send(message_, &from);
   if (sent == Sent::yes) return false;
   if (sent == Sent::full) {
     sent = wait_.emplace(*to_, method, status_).send(message_, scope, waiter);

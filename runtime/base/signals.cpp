@@ -1,6 +1,7 @@
 // A handler has no argument of its own, so the living object's flag is found through one static pointer.
 #include "runtime/base/signals.h"
 
+#include <semaphore.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -39,6 +40,15 @@ void handle(int signal) {
   errno = saved_errno;
 }
 
+std::atomic<sem_t*> reports{nullptr};
+
+// Async-signal-safe: an atomic and sem_post.
+void handle_report(int) {
+  const int saved_errno = errno;
+  if (sem_t* living_reports = reports.load()) ::sem_post(living_reports);
+  errno = saved_errno;
+}
+
 }  // namespace
 
 struct StopSignals::State {
@@ -74,6 +84,40 @@ std::string_view StopSignals::signal_name() const {
     case SIGUSR1: return "SIGUSR1";
     default: return "";
   }
+}
+
+struct ReportSignal::State {
+  sem_t asked;
+  std::atomic<bool> released{false};
+  struct sigaction before{};
+};
+
+ReportSignal::ReportSignal() : state_(std::make_unique<State>()) {
+  TROUPE_CHECK(::sem_init(&state_->asked, 0, 0) == 0);
+  sem_t* none = nullptr;
+  TROUPE_CHECK(reports.compare_exchange_strong(none, &state_->asked), "two objects handle SIGQUIT");
+  struct sigaction action{};
+  action.sa_handler = handle_report;
+  action.sa_flags = SA_RESTART;
+  sigemptyset(&action.sa_mask);
+  TROUPE_CHECK(::sigaction(SIGQUIT, &action, &state_->before) == 0);
+}
+
+ReportSignal::~ReportSignal() {
+  ::sigaction(SIGQUIT, &state_->before, nullptr);
+  reports.store(nullptr);
+  ::sem_destroy(&state_->asked);
+}
+
+bool ReportSignal::wait() {
+  while (::sem_wait(&state_->asked) != 0) {
+  }
+  return !state_->released;
+}
+
+void ReportSignal::release() {
+  state_->released = true;
+  ::sem_post(&state_->asked);
 }
 
 }  // namespace troupe

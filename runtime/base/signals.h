@@ -28,4 +28,22 @@ class StopSignals {
   std::unique_ptr<State> state_;
 };
 
+// Asks to say what the process does: SIGQUIT (Ctrl-\), which ends nothing while this lives. REQUIRES: one at a time.
+class ReportSignal {
+ public:
+  ReportSignal();
+  ~ReportSignal();
+  ReportSignal(const ReportSignal&) = delete;
+  ReportSignal& operator=(const ReportSignal&) = delete;
+
+  // Blocks until one has come that was not waited for yet: true; or release() was called: false.
+  bool wait();
+  // Any thread: wait() returns from now on.
+  void release();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
 }  // namespace troupe

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <boost/json.hpp>
 #include <cstdlib>
 #include <fstream>
 
@@ -110,6 +111,58 @@ TEST_F(Processes, AWorkerOfAnEarlierGenerationIsRefused) {
   expect_failure(stale, 1, {"generation"});
   const size_t before = lines("out");
   EXPECT_TRUE(program.wait_until([&] { return lines("out") > before + 3; })) << "the run goes on";
+  program.send(SIGINT);
+  EXPECT_EQ(program.wait().exit_code, 75);
+}
+
+TEST_F(Processes, AKilledRankLeavesATraceThatIsWholeAndSaysWhatIsMissing) {
+  std::vector<std::string> all = arguments("out", "--processes", 2, longer_);
+  all.insert(all.end(), {"--trace", "trace.json"});
+  RunningProgram program(all, here());
+  const std::vector<pid_t> workers = ranks_after(program, "out", 25);
+  ASSERT_EQ(workers.size(), 2u);
+  kill(workers[1], SIGKILL);
+  EXPECT_EQ(program.wait().exit_code, 0);
+  int notes = 0, last_step = 0;
+  const auto events = boost::json::parse(read("trace.json"));
+  for (const auto& event : events.as_array()) {
+    if (event.at("ph").as_string() == "i") {
+      ++notes;
+      EXPECT_THAT(std::string(event.at("name").as_string()), HasSubstr(std::to_string(workers[1])));
+      EXPECT_THAT(std::string(event.at("name").as_string()), HasSubstr("missing"));
+    }
+    if (event.at("name").as_string() == "optimizer")
+      last_step = std::max(last_step, event.at("args").at("step").to_number<int>());
+  }
+  EXPECT_EQ(notes, 1);
+  EXPECT_EQ(last_step, 200) << "the next generation goes on in the same file";
+}
+
+TEST_F(Processes, AReportNamesTheRankThatIsAwaitedAndTheRunGoesOn) {
+  RunningProgram program(arguments("out", "--processes", 2, endless_), here());
+  const std::vector<pid_t> workers = ranks_after(program, "out", 5);
+  ASSERT_EQ(workers.size(), 2u);
+  kill(workers[1], SIGSTOP);
+  const std::string stopped = "pid " + std::to_string(workers[1]) + ")";
+  std::string report;
+  // The other one may still have work of its own when the first report is made.
+  for (int attempt = 0; attempt < 3 && report.find("waiting for rank") == std::string::npos; ++attempt) {
+    const size_t begin = program.err().size();
+    program.send(SIGQUIT);
+    ASSERT_TRUE(
+        program.wait_until([&] { return program.err().find("troupe: end of report", begin) != std::string::npos; }));
+    report = program.err().substr(begin);
+  }
+  kill(workers[1], SIGCONT);
+  EXPECT_THAT(report, testing::ContainsRegex("head \\(node head, host .*, pid [0-9]+\\)"));
+  EXPECT_THAT(report, HasSubstr("HeadActor::run waits for answer of"));
+  EXPECT_THAT(report, testing::ContainsRegex("step [0-9]+: .* for [0-9.]+ s; [0-9.]+ s in .* of group \"world\", "
+                                             "waiting for rank [01] \\(node .*" +
+                                             stopped.substr(0, stopped.size() - 1)));
+  EXPECT_THAT(report, testing::ContainsRegex("rank [01] \\(node trainer-[01], host .*" +
+                                             stopped.substr(0, stopped.size() - 1) + "\\)\n  no answer"));
+  const size_t before = lines("out");
+  EXPECT_TRUE(program.wait_until([&] { return lines("out") >= before + 5; })) << "it goes on";
   program.send(SIGINT);
   EXPECT_EQ(program.wait().exit_code, 75);
 }

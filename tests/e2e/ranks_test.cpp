@@ -74,6 +74,22 @@ TEST_F(Ranks, ASignalStopsAllOfThemAfterTheSameStep) {
   expect_failure(outcome, 75, {"state saved in " + checkpoint("out", steps), "--resume"});
 }
 
+TEST_F(Ranks, AReportSaysWhatEveryRankDoesAndTheRunGoesOn) {
+  RunOptions options;
+  options.folder = folder();
+  RunningProgram program(arguments("out", 2, {"train.steps=1000000"}), options);
+  EXPECT_TRUE(program.wait_until([&] { return exists("out/metrics.jsonl") && metric("out", "loss").size() >= 2; }));
+  program.send(SIGQUIT);
+  EXPECT_TRUE(program.wait_for_output("troupe: end of report"));
+  for (const char* rank : {"rank 0", "rank 1"})
+    EXPECT_THAT(program.err(), testing::ContainsRegex(std::string(rank) + "\n  .* for [0-9.]+ s"));
+  EXPECT_THAT(program.err(), HasSubstr("HeadActor::run waits for answer of"));
+  const size_t before = metric("out", "loss").size();
+  EXPECT_TRUE(program.wait_until([&] { return metric("out", "loss").size() >= before + 2; }));
+  program.send(SIGTERM);
+  EXPECT_EQ(program.wait().exit_code, 75);
+}
+
 TEST_F(Ranks, TwoRunsInOneFolderAreRefused) {
   RunOptions options;
   options.folder = folder();

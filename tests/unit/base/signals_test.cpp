@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <thread>
+
 #include <cstdlib>
 #include <utility>
 
@@ -68,6 +70,34 @@ TEST(StopSignalsDeathTest, ASecondInterruptEndsTheProcess) {
     std::exit(0);
   };
   EXPECT_EXIT(twice(), testing::ExitedWithCode(130), "interrupted again");
+}
+
+TEST(ReportSignal, EverySignalIsHeardOnceUntilReleased) {
+  ReportSignal reports;
+  raise(SIGQUIT);
+  raise(SIGQUIT);
+  EXPECT_TRUE(reports.wait());
+  EXPECT_TRUE(reports.wait());
+  std::thread other([&] { reports.release(); });
+  EXPECT_FALSE(reports.wait());
+  other.join();
+}
+
+TEST(ReportSignal, AfterwardsTheSignalDoesWhatItDidBefore) {
+  struct sigaction mine{}, before{};
+  mine.sa_handler = count_other;
+  sigaction(SIGQUIT, &mine, &before);
+  const int calls = other_calls;
+  {
+    ReportSignal reports;
+    raise(SIGQUIT);
+    EXPECT_THROW(ReportSignal(), CheckFailure);
+    EXPECT_TRUE(reports.wait());
+  }
+  EXPECT_EQ(other_calls, calls);
+  raise(SIGQUIT);
+  EXPECT_EQ(other_calls, calls + 1);
+  sigaction(SIGQUIT, &before, nullptr);
 }
 
 }  // namespace
