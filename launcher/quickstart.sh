@@ -5,7 +5,7 @@
 #   launcher/quickstart.sh [--out DIR] [--minutes N]
 #
 #   --out DIR      where text, tokenizer, model and curve go (default runs/quickstart)
-#   --minutes N    how long the model trains, about, on two cores (default 2)
+#   --minutes N    how long the model trains, about (default 2)
 #
 # What is done already is skipped; what Ctrl-C interrupted goes on where it stopped when run again.
 # Exit code: 0 done, 1 failed, 2 bad argument, 3 something is missing, 75 interrupted with the state saved.
@@ -108,15 +108,29 @@ if [ ! -s "$out/tokenizer" ]; then
 fi
 end "$out/tokenizer"
 
-# Steps in two minutes on two cores, times the minutes asked for.
-steps=$(sed -n 's/^steps *= *\([0-9]*\).*/\1/p' $config)
-steps=$((steps * minutes / 2))
-begin "model: $steps steps, about $minutes minutes on two cores"
+# As many steps as this machine takes in that time, found out by a few; at most what the recipe was made for.
+begin "model"
+train() {
+  build/troupe train $config --set "data.train=$text/train.txt" --set "data.validation=$text/heldout.txt" \
+    --set "data.tokenizer=$out/tokenizer" "$@"
+}
+if [ ! -s "$model.steps" ]; then
+  rm -rf "$out/trial"
+  train --out "$out/trial" --set train.steps=8 --set train.validate_every=0 --set checkpoint.every=0 >"$out/trial.log" 2>&1 ||
+    { status=$?; tail -n 5 "$out/trial.log" >&2; exit $status; }
+  most=$(sed -n 's/^steps *= *\([0-9]*\).*/\1/p' $config)
+  sed 's/.*"step_seconds":\([^,}]*\).*/\1/' "$out/trial/metrics.jsonl" | sort -g |
+    awk -v minutes="$minutes" -v most="$most" '
+      { seconds[NR] = $1 }
+      END { steps = int(minutes * 60 / seconds[int((NR + 1) / 2)]); most = int(most * minutes / 2)
+            print steps > most ? most : steps < 20 ? 20 : steps }' >"$model.steps"
+  rm -rf "$out/trial" "$out/trial.log"
+fi
+steps=$(cat "$model.steps")
+echo "      $steps steps in about $minutes minutes"
 if [ "$(cat "$model.done" 2>/dev/null)" != "$steps" ]; then
   status=0
-  build/troupe train $config --out "$model" --resume --set "data.train=$text/train.txt" \
-    --set "data.validation=$text/heldout.txt" --set "data.tokenizer=$out/tokenizer" \
-    --set "train.steps=$steps" || status=$?
+  train --out "$model" --resume --set "train.steps=$steps" || status=$?
   [ $status -ne 75 ] || echo "quickstart.sh: run the same command again and training goes on where it stopped" >&2
   [ $status -eq 0 ] || exit $status
   echo "$steps" >"$model.done"

@@ -27,12 +27,15 @@ if(TROUPE_CCACHE)
   set(CMAKE_C_COMPILER_LAUNCHER ${TROUPE_CCACHE})
 endif()
 
-# troupe_library(NAME [DEPS target…] [SOURCES file…]): static library troupe_NAME, alias troupe::NAME.
-# DEPS are troupe libraries (by short name) or imported targets (with ::).
+# troupe_library(NAME [APART] [DEPS target…] [SOURCES file…]): static library troupe_NAME, alias troupe::NAME.
+# DEPS are troupe libraries (by short name) or imported targets (with ::). APART: no unity build.
 function(troupe_library name)
-  cmake_parse_arguments(arg "" "" "DEPS;SOURCES" ${ARGN})
+  cmake_parse_arguments(arg "APART" "" "DEPS;SOURCES" ${ARGN})
   add_library(troupe_${name} STATIC ${arg_SOURCES})
   add_library(troupe::${name} ALIAS troupe_${name})
+  if(arg_APART)
+    set_target_properties(troupe_${name} PROPERTIES UNITY_BUILD OFF)
+  endif()
   target_include_directories(troupe_${name} PUBLIC ${PROJECT_SOURCE_DIR})
   target_link_libraries(troupe_${name} PRIVATE troupe_warnings)
   foreach(dep IN LISTS arg_DEPS)

@@ -11,13 +11,13 @@
 namespace troupe::launcher {
 namespace {
 
-struct Request {
+struct AttentionRequest {
   AttentionCase one;
   int threads = 0;
   bool json = false;
 };
 
-Status bench_attention(const Request& r) {
+Status bench_attention(const AttentionRequest& r) {
   const auto device = kernels::make_cpu_device(threads_or_default(r.threads));
   if (!r.json)
     fmt::print("{:>5} {:>6} {:>9} {:>14} {:>7} {:>15} {:>7}\n", "dtype", "T", "B×H, d", "forward GF/s", "of peak",
@@ -59,7 +59,7 @@ Status bench_attention(const Request& r) {
 void add_bench_attention_command(CLI::App& bench, Action& action) {
   CLI::App* command =
       bench.add_subcommand("attention", "Causal attention, forward and backward, at 64, 256 and 1024 tokens");
-  auto request = std::make_shared<Request>();
+  auto request = std::make_shared<AttentionRequest>();
   command->add_option("--batch", request->one.batch, "sequences")->capture_default_str()->check(CLI::PositiveNumber);
   command->add_option("--heads", request->one.heads, "query heads")->capture_default_str()->check(CLI::PositiveNumber);
   command->add_option("--kv-heads", request->one.kv_heads, "key and value heads")

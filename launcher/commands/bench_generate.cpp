@@ -15,7 +15,7 @@ namespace {
 
 using kernels::Tensor;
 
-struct Request {
+struct GenerateBenchRequest {
   std::string model = "llama-125m";
   int64_t prompt = 512, tokens = 128, repetitions = 5;
   kernels::DType compute = kernels::DType::f32;
@@ -41,7 +41,7 @@ void run(const parallel::Decoder& model, parallel::KvCache& cache, int64_t token
   model.logits(tape, tape.constant(hidden.slice(tokens - 1, tokens)));
 }
 
-Status bench_generate(const Request& r) {
+Status bench_generate(const GenerateBenchRequest& r) {
   parallel::DecoderConfig config = TROUPE_TRY(parallel::decoder_preset(r.model));
   if (r.prompt + r.tokens > config.context)
     return usage_error("--prompt and --tokens together exceed the model's context of {}", config.context);
@@ -100,7 +100,7 @@ Status bench_generate(const Request& r) {
 
 void add_bench_generate_command(CLI::App& bench, Action& action) {
   CLI::App* command = bench.add_subcommand("generate", "Prefill and decode of a model with random weights");
-  auto request = std::make_shared<Request>();
+  auto request = std::make_shared<GenerateBenchRequest>();
   command->add_option("--model", request->model, "a preset")->capture_default_str();
   command->add_option("--prompt", request->prompt, "tokens of the prefill")
       ->capture_default_str()

@@ -16,7 +16,7 @@
 namespace troupe::launcher {
 namespace {
 
-struct Request {
+struct TrainBenchRequest {
   std::string model = "gpt2-124m";
   int64_t batch = 4, sequence_length = 64, steps = 5;
   kernels::DType compute = kernels::DType::f32;
@@ -25,7 +25,7 @@ struct Request {
   bool json = false;
 };
 
-data::SequenceBatch random_batch(const Request& r, int64_t vocabulary, uint64_t step) {
+data::SequenceBatch random_batch(const TrainBenchRequest& r, int64_t vocabulary, uint64_t step) {
   data::SequenceBatch batch;
   batch.sequence_length = r.sequence_length;
   const int64_t count = r.batch * r.sequence_length;
@@ -43,7 +43,7 @@ data::SequenceBatch random_batch(const Request& r, int64_t vocabulary, uint64_t 
   return batch;
 }
 
-Status bench_train(const Request& r) {
+Status bench_train(const TrainBenchRequest& r) {
   parallel::DecoderConfig config = TROUPE_TRY(parallel::decoder_preset(r.model));
   if (r.sequence_length > config.context)
     return usage_error("--seq {} is longer than the model's context of {}", r.sequence_length, config.context);
@@ -111,7 +111,7 @@ Status bench_train(const Request& r) {
 
 void add_bench_train_command(CLI::App& bench, Action& action) {
   CLI::App* command = bench.add_subcommand("train", "Training steps of a model on random tokens");
-  auto request = std::make_shared<Request>();
+  auto request = std::make_shared<TrainBenchRequest>();
   command->add_option("--model", request->model, "a preset")->capture_default_str();
   command->add_option("--batch", request->batch, "sequences a step")->capture_default_str()->check(CLI::PositiveNumber);
   command->add_option("--seq", request->sequence_length, "tokens a sequence")

@@ -14,7 +14,7 @@
 namespace troupe::launcher {
 namespace {
 
-struct Request {
+struct GenerateRequest {
   std::string checkpoint;
   std::string prompt;
   std::string compute;
@@ -23,7 +23,7 @@ struct Request {
   serve::GenerateOptions options;
 };
 
-Status generate(const Request& request) {
+Status generate(const GenerateRequest& request) {
   const checkpoint::Checkpoint from =
       TROUPE_TRY(checkpoint::open_checkpoint(request.checkpoint, [](const Error& damaged) {
         fmt::print(stderr, "troupe: warning: {}; using an older checkpoint\n", damaged.message());
@@ -95,7 +95,7 @@ Status generate(const Request& request) {
 
 void add_generate_command(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand("generate", "Continue a prompt with a trained model; text goes to stdout");
-  auto request = std::make_shared<Request>();
+  auto request = std::make_shared<GenerateRequest>();
   serve::GenerateOptions& o = request->options;
   command->add_option("--checkpoint", request->checkpoint, "a run's OUT folder, or one step's folder in it")
       ->required();

@@ -24,7 +24,7 @@
 namespace troupe::launcher {
 namespace {
 
-struct Request {
+struct TrainRequest {
   std::string config;
   std::vector<std::string> overrides;
   std::string out, trace;
@@ -189,7 +189,7 @@ Result<std::string> random_token() {
   return token;
 }
 
-Status train_command(const Request& request) {
+Status train_command(const TrainRequest& request) {
   Config config = TROUPE_TRY(Config::load(request.config));
   for (const std::string& assignment : request.overrides) TROUPE_TRY(config.set(assignment));
   const auto shared_setup = std::make_shared<train::RunSetup>(TROUPE_TRY(train::RunSetup::read(config)));
@@ -278,7 +278,7 @@ Status train_command(const Request& request) {
 
 void add_train_command(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand("train", "Train the model that a config describes");
-  auto request = std::make_shared<Request>();
+  auto request = std::make_shared<TrainRequest>();
   command->add_option("config", request->config, "a TOML file, such as those in launcher/configs/")->required();
   command->add_option("--set", request->overrides, "override a key of the config: --set train.steps=100")
       ->allow_extra_args(false);

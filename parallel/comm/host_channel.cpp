@@ -13,7 +13,6 @@ constexpr uint64_t kSignatures = 4;         // a rank is at most one operation a
 constexpr int64_t kStageBytes = 512 << 10;  // of one buffer
 constexpr int64_t kSmallBytes = 8 << 10;    // up to here every rank reduces everything: one exchange, not two
 constexpr int64_t kAlign = 64;
-constexpr int64_t kCut = 16;  // shares of a round are cut at multiples of this many elements
 constexpr int kStepsAtOnce = 8;
 
 size_t aligned(size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }

@@ -10,7 +10,6 @@ namespace troupe::parallel {
 namespace {
 
 constexpr int64_t kRoundBytes = 4 << 20;  // of a share: bounds the memory that others' parts take
-constexpr int64_t kCut = 16;              // shares are cut at multiples of this many elements
 
 class Collective final : public ProcessOperation {
  public:

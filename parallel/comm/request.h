@@ -24,6 +24,9 @@ inline bool is_point_to_point(OperationKind kind) {
   return kind == OperationKind::send || kind == OperationKind::receive;
 }
 
+// What ranks share the work of is cut at multiples of so many elements.
+constexpr int64_t kCut = 16;
+
 // The same for all ranks of one operation, or they have not called the same one. Trivially copyable: it travels.
 struct Signature {
   OperationKind kind = OperationKind::barrier;

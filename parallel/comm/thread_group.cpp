@@ -11,7 +11,7 @@ namespace {
 
 // A change of hands between two running threads takes less than a microsecond, a sleep and a wake-up five to fifty.
 // Where every rank can have a core, a waiter looks for this long before it sleeps.
-constexpr std::chrono::microseconds kSpin{30};
+constexpr std::chrono::microseconds kThreadSpin{30};
 
 }  // namespace
 
@@ -220,7 +220,7 @@ bool ThreadGroup::sleep(uint32_t seen, std::chrono::steady_clock::time_point unt
   const auto moved = [&] { return version_.load(std::memory_order_acquire) != seen; };
   if (static_cast<unsigned>(size_) <= std::thread::hardware_concurrency()) {
     const auto begun = std::chrono::steady_clock::now();
-    while (std::chrono::steady_clock::now() - begun < kSpin) {
+    while (std::chrono::steady_clock::now() - begun < kThreadSpin) {
       for (int i = 0; i < 16; ++i) {
         if (moved()) return true;
         hwy::Pause();

@@ -39,6 +39,8 @@ struct Down {
 
 // "Head::run was not answered: " and the first cause.
 Error undeliverable(std::string_view method, std::string_view name, const Exit& cause);
+// Whoever waited was told to stop: interrupted, with the cause.
+Error interrupted_by(const Exit& cause);
 // "0.25 s"
 std::string seconds_text(std::chrono::nanoseconds duration);
 

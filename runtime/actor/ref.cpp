@@ -17,8 +17,6 @@ uint64_t trace_of(const Scope& scope, Executor& from) {
   return from.trace_message(scope.trace, true);
 }
 
-Error stopped(const Exit& why) { return {ErrorKind::interrupted, why.message()}; }
-
 Error refusal_of(Sent sent, const MethodInfo& method, const Endpoint& endpoint) {
   switch (sent) {
     case Sent::full: return failed("the mailbox of {} has no room for {}", endpoint.name(), method.name);
@@ -64,6 +62,8 @@ std::string seconds_text(std::chrono::nanoseconds duration) {
   return fmt::format("{:.3g} s", std::chrono::duration<double>(duration).count());
 }
 
+Error interrupted_by(const Exit& cause) { return {ErrorKind::interrupted, cause.message()}; }
+
 Error undeliverable(std::string_view method, std::string_view name, const Exit& cause) {
   if (cause.who == name) return failed("{} was not answered: {}", method, cause.message());
   return failed("{} was not answered by {}: {}", method, name, cause.message());
@@ -76,7 +76,7 @@ AskBase::~AskBase() {
 void AskBase::forget() { to_->forget(executor(), number(), &executor()); }
 
 bool AskBase::send(Scope& scope, std::coroutine_handle<> waiter) {
-  if (const Exit* refusal = scope.refusal()) return set_error(stopped(*refusal)), false;
+  if (const Exit* refusal = scope.refusal()) return set_error(interrupted_by(*refusal)), false;
   target_ = to_;
   Executor& from = scope.cell->executor();
   const Time now = from.now();
@@ -102,7 +102,7 @@ Error AskBase::late() const { return failed("no {} within {}", describe(), secon
 std::string AskBase::describe() const { return fmt::format("answer of {} to {}", to_->name(), method_->name); }
 
 bool Tell::send(Scope& scope, std::coroutine_handle<> waiter) {
-  if (const Exit* refusal = scope.refusal()) return status_ = stopped(*refusal), false;
+  if (const Exit* refusal = scope.refusal()) return status_ = interrupted_by(*refusal), false;
   Executor& from = scope.cell->executor();
   message_->scope.trace = trace_of(scope, from);
   const MethodInfo& method = message_->method();

@@ -8,12 +8,6 @@
 #include "runtime/base/check.h"
 
 namespace troupe::actor {
-namespace {
-
-Error stopped(const Exit& why) { return {ErrorKind::interrupted, why.message()}; }
-
-}  // namespace
-
 void wake(Executor& executor, uint64_t number) {
   auto message = std::make_unique<Notice<void>>(number, Result<void>());
   message->asker = &executor;
@@ -29,7 +23,7 @@ Task<Result<net::Peer>> connect(Node& node, net::Transport& transport, std::stri
 }
 
 bool Sleep::start(Scope& scope, std::coroutine_handle<> waiter) {
-  if (const Exit* refusal = scope.refusal()) return status_ = stopped(*refusal), false;
+  if (const Exit* refusal = scope.refusal()) return status_ = interrupted_by(*refusal), false;
   const Time now = scope.cell->executor().now();
   const Time end = deadline_after(now, duration_);
   whole_ = end <= scope.deadline;
@@ -46,7 +40,7 @@ Error Sleep::late() const {
 }
 
 bool Join::start(Scope& scope, std::coroutine_handle<> waiter) {
-  if (const Exit* refusal = scope.refusal()) return result_ = stopped(*refusal), false;
+  if (const Exit* refusal = scope.refusal()) return result_ = interrupted_by(*refusal), false;
   Executor& executor = scope.cell->executor();
   const Time now = executor.now();
   begin(scope, waiter, std::min(deadline_after(now, timeout_), scope.deadline), now);

@@ -9,15 +9,13 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <system_error>
+#include <cstring>
 #include <utility>
 
 #include "runtime/base/check.h"
 
 namespace troupe {
 namespace {
-
-std::string cause() { return std::error_code(errno, std::generic_category()).message(); }
 
 // Closes when it goes.
 class Descriptor {
@@ -43,7 +41,7 @@ struct Opened {
 Result<Opened> open_to_read(const std::string& path) {
   Opened opened{Descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC)), {}};
   if (opened.descriptor.get() < 0 || ::fstat(opened.descriptor.get(), &opened.info) != 0) {
-    return failed("{}: cannot open the file: {}", path, cause());
+    return failed("{}: cannot open the file: {}", path, std::strerror(errno));
   }
   if (S_ISDIR(opened.info.st_mode)) return failed("{}: is a folder, where a file is wanted", path);
   return opened;
@@ -57,7 +55,7 @@ Result<int64_t> end_of_last_line(int descriptor, const std::string& path, int64_
     const ssize_t got = ::pread(descriptor, buffer, static_cast<size_t>(end - begin), begin);
     if (got < 0 && errno == EINTR) continue;
     if (got != end - begin)
-      return failed("{}: cannot read {} bytes at offset {}: {}", path, end - begin, begin, cause());
+      return failed("{}: cannot read {} bytes at offset {}: {}", path, end - begin, begin, std::strerror(errno));
     const size_t newline = std::string_view(buffer, static_cast<size_t>(got)).rfind('\n');
     if (newline != std::string_view::npos) return begin + static_cast<int64_t>(newline) + 1;
     end = begin;
@@ -76,7 +74,7 @@ Result<std::string> read_file(const std::string& path, int64_t limit_bytes) {
   for (;;) {
     const ssize_t got = ::read(opened.descriptor.get(), contents.data() + length, contents.size() - length);
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return failed("{}: cannot read at offset {}: {}", path, length, cause());
+    if (got < 0) return failed("{}: cannot read at offset {}: {}", path, length, std::strerror(errno));
     if (got == 0) break;
     length += static_cast<size_t>(got);
     if (static_cast<int64_t>(length) > limit_bytes) {
@@ -101,14 +99,16 @@ bool exists(const std::string& path) {
 
 Result<int64_t> file_size_bytes(const std::string& path) {
   struct stat info{};
-  if (::stat(path.c_str(), &info) != 0) return failed("{}: cannot ask for the file's size: {}", path, cause());
+  if (::stat(path.c_str(), &info) != 0)
+    return failed("{}: cannot ask for the file's size: {}", path, std::strerror(errno));
   if (S_ISDIR(info.st_mode)) return failed("{}: is a folder, where a file is wanted", path);
   return static_cast<int64_t>(info.st_size);
 }
 
 Result<int64_t> free_space_bytes(const std::string& path) {
   struct statvfs info{};
-  if (::statvfs(path.c_str(), &info) != 0) return failed("{}: cannot ask for free space: {}", path, cause());
+  if (::statvfs(path.c_str(), &info) != 0)
+    return failed("{}: cannot ask for free space: {}", path, std::strerror(errno));
   return static_cast<int64_t>(info.f_bavail) * static_cast<int64_t>(info.f_frsize);
 }
 
@@ -117,7 +117,7 @@ Result<MappedFile> MappedFile::open(const std::string& path) {
   const auto size = static_cast<size_t>(opened.info.st_size);
   if (size == 0) return MappedFile({});
   void* address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, opened.descriptor.get(), 0);
-  if (address == MAP_FAILED) return failed("{}: cannot map {} bytes: {}", path, size, cause());
+  if (address == MAP_FAILED) return failed("{}: cannot map {} bytes: {}", path, size, std::strerror(errno));
   return MappedFile({static_cast<const std::byte*>(address), size});
 }
 
@@ -148,12 +148,12 @@ Result<LineWriter> LineWriter::open(const std::string& path) {
   Descriptor descriptor(::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666));
   struct stat info{};
   if (descriptor.get() < 0 || ::fstat(descriptor.get(), &info) != 0) {
-    return failed("{}: cannot open the file to append: {}", path, cause());
+    return failed("{}: cannot open the file to append: {}", path, std::strerror(errno));
   }
   if (S_ISREG(info.st_mode)) {
     const int64_t end = TROUPE_TRY(end_of_last_line(descriptor.get(), path, info.st_size));
     if (end < info.st_size && ::ftruncate(descriptor.get(), end) != 0) {
-      return failed("{}: cannot cut off the torn last line at offset {}: {}", path, end, cause());
+      return failed("{}: cannot cut off the torn last line at offset {}: {}", path, end, std::strerror(errno));
     }
   }
   return LineWriter(descriptor.release(), path);
@@ -183,7 +183,7 @@ Status LineWriter::write(std::string_view line) {
     torn_ = false;
     return {};
   }
-  if (written < 0) return failed("{}: cannot append {} bytes: {}", path_, whole.size(), cause());
+  if (written < 0) return failed("{}: cannot append {} bytes: {}", path_, whole.size(), std::strerror(errno));
   torn_ = torn_ || written > 0;
   return failed("{}: only {} of {} bytes could be appended; the disk may be full", path_, written, whole.size());
 }

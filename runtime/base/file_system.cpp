@@ -6,7 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <system_error>
+#include <cstring>
 #include <utility>
 
 #include "runtime/base/check.h"
@@ -15,12 +15,11 @@
 namespace troupe {
 namespace {
 
-std::string cause() { return std::error_code(errno, std::generic_category()).message(); }
-
 // A place that may not be written to is for the owner of the machine to mend, not for another try.
 Error not_created(const std::string& path, std::string_view what) {
   const bool forbidden = errno == EROFS || errno == EACCES || errno == EPERM;
-  return {forbidden ? ErrorKind::environment : ErrorKind::failed, fmt::format("{}: {}: {}", path, what, cause())};
+  return {forbidden ? ErrorKind::environment : ErrorKind::failed,
+          fmt::format("{}: {}: {}", path, what, std::strerror(errno))};
 }
 
 class PosixFile : public WritableFile {
@@ -36,7 +35,7 @@ class PosixFile : public WritableFile {
       const ssize_t written = ::write(descriptor_, left.data(), left.size());
       if (written < 0 && errno == EINTR) continue;
       if (written < 0) {
-        return failed("{}: cannot write {} bytes at offset {}: {}", path_, left.size(), offset_, cause());
+        return failed("{}: cannot write {} bytes at offset {}: {}", path_, left.size(), offset_, std::strerror(errno));
       }
       left = left.subspan(static_cast<size_t>(written));
       offset_ += written;
@@ -47,14 +46,15 @@ class PosixFile : public WritableFile {
   Status sync() override {
     TROUPE_CHECK(descriptor_ >= 0, "{} is closed", path_);
     while (::fsync(descriptor_) != 0) {
-      if (errno != EINTR) return failed("{}: cannot bring {} bytes to the disk: {}", path_, offset_, cause());
+      if (errno != EINTR)
+        return failed("{}: cannot bring {} bytes to the disk: {}", path_, offset_, std::strerror(errno));
     }
     return {};
   }
 
   Status close() override {
     if (::close(std::exchange(descriptor_, -1)) == 0 || errno == EINTR) return {};  // Linux closes before EINTR
-    return failed("{}: cannot close after {} bytes: {}", path_, offset_, cause());
+    return failed("{}: cannot close after {} bytes: {}", path_, offset_, std::strerror(errno));
   }
 
  private:
@@ -81,7 +81,8 @@ Result<std::unique_ptr<WritableFile>> PosixFileSystem::create(const std::string&
 }
 
 Status PosixFileSystem::rename(const std::string& from, const std::string& to) {
-  if (::rename(from.c_str(), to.c_str()) != 0) return failed("{}: cannot rename to {}: {}", from, to, cause());
+  if (::rename(from.c_str(), to.c_str()) != 0)
+    return failed("{}: cannot rename to {}: {}", from, to, std::strerror(errno));
   return {};
 }
 
@@ -89,7 +90,7 @@ Status PosixFileSystem::remove(const std::string& path) {
   struct stat info{};
   const bool is_directory = ::lstat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
   const int status = is_directory ? ::rmdir(path.c_str()) : ::unlink(path.c_str());
-  if (status != 0 && errno != ENOENT) return failed("{}: cannot remove: {}", path, cause());
+  if (status != 0 && errno != ENOENT) return failed("{}: cannot remove: {}", path, std::strerror(errno));
   return {};
 }
 
@@ -104,20 +105,20 @@ Status PosixFileSystem::create_directory(const std::string& path) {
 
 Status PosixFileSystem::sync_directory(const std::string& path) {
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (descriptor < 0) return failed("{}: cannot open the folder: {}", path, cause());
+  if (descriptor < 0) return failed("{}: cannot open the folder: {}", path, std::strerror(errno));
   int status;
   while ((status = ::fsync(descriptor)) != 0 && errno == EINTR) {
   }
   const int error = errno;
   ::close(descriptor);
   errno = error;
-  if (status != 0) return failed("{}: cannot bring the folder to the disk: {}", path, cause());
+  if (status != 0) return failed("{}: cannot bring the folder to the disk: {}", path, std::strerror(errno));
   return {};
 }
 
 Result<std::vector<DirectoryEntry>> PosixFileSystem::list(const std::string& path) {
   const std::unique_ptr<DIR, int (*)(DIR*)> directory(::opendir(path.c_str()), ::closedir);
-  if (!directory) return failed("{}: cannot list the folder: {}", path, cause());
+  if (!directory) return failed("{}: cannot list the folder: {}", path, std::strerror(errno));
   std::vector<DirectoryEntry> entries;
   errno = 0;
   while (const dirent* entry = ::readdir(directory.get())) {
@@ -130,7 +131,7 @@ Result<std::vector<DirectoryEntry>> PosixFileSystem::list(const std::string& pat
     }
     errno = 0;
   }
-  if (errno != 0) return failed("{}: cannot list the folder: {}", path, cause());
+  if (errno != 0) return failed("{}: cannot list the folder: {}", path, std::strerror(errno));
   std::sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
   return entries;
 }
