@@ -148,12 +148,6 @@ class Pair final : public LinkedPair {
   std::optional<ChildProcess> process_;
 };
 
-Result<std::string> random_token() {
-  std::string token;
-  for (const std::byte byte : TROUPE_TRY(wire::random_nonce())) token += fmt::format("{:02x}", static_cast<int>(byte));
-  return token;
-}
-
 }  // namespace
 
 Result<ChildProcess> LinkPeerTask::start(const std::vector<std::string>& arguments) const {
@@ -177,7 +171,8 @@ Result<LinkPeerTask> LinkPeerTask::from_environment() {
 
 Result<std::unique_ptr<LinkedPair>> LinkedPair::start(const LinkSetting& setting,
                                                       const std::vector<std::string>& peer) {
-  auto pair = std::make_unique<Pair>(TROUPE_TRY(net::LocalNode::here("asks", 1)), setting, TROUPE_TRY(random_token()));
+  auto pair =
+      std::make_unique<Pair>(TROUPE_TRY(net::LocalNode::here("asks", 1)), setting, TROUPE_TRY(wire::random_token()));
   TROUPE_TRY(pair->open(setting, peer));
   return std::unique_ptr<LinkedPair>(std::move(pair));
 }

@@ -182,13 +182,6 @@ Result<Tracing> begin_trace(FileSystem& files, const std::string& path, const ne
   return tracing;
 }
 
-// What proves to the head that a worker is of its job.
-Result<std::string> random_token() {
-  std::string token;
-  for (std::byte byte : TROUPE_TRY(wire::random_nonce())) token += fmt::format("{:02x}", static_cast<unsigned>(byte));
-  return token;
-}
-
 Status train_command(const TrainRequest& request) {
   Config config = TROUPE_TRY(Config::load(request.config));
   for (const std::string& assignment : request.overrides) TROUPE_TRY(config.set(assignment));
@@ -207,7 +200,8 @@ Status train_command(const TrainRequest& request) {
   const std::string out =
       request.out.empty() ? "runs/" + std::filesystem::path(request.config).stem().string() : request.out;
   train::RunFolder folder = TROUPE_TRY(train::RunFolder::take(files, out, request.resume));
-  net::LocalNode local(TROUPE_TRY(net::LocalNode::here("head", 0)), net::program_build(), TROUPE_TRY(random_token()));
+  net::LocalNode local(TROUPE_TRY(net::LocalNode::here("head", 0)), net::program_build(),
+                       TROUPE_TRY(wire::random_token()));
   const net::Peer& self = local.self();
   const Tracing tracing = TROUPE_TRY(begin_trace(files, request.trace, self));
   const int threads = request.threads > 0 ? request.threads : std::max(1, threads_or_default(0) / ranks);

@@ -134,6 +134,12 @@ Result<Nonce> random_nonce() {
   return nonce;
 }
 
+Result<std::string> random_token() {
+  std::string token;
+  for (const std::byte byte : TROUPE_TRY(random_nonce())) token += fmt::format("{:02x}", static_cast<unsigned>(byte));
+  return token;
+}
+
 Mac hmac_sha256(std::string_view key, std::span<const std::byte> text) {
   Mac mac;
   unsigned length = 0;

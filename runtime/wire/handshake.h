@@ -28,6 +28,8 @@ using Mac = std::array<std::byte, 32>;
 
 // From the operating system. Errors (environment): it has none.
 Result<Nonce> random_nonce();
+// A job's token, which its nodes prove to each other that they know; in hexadecimal.
+Result<std::string> random_token();
 Mac hmac_sha256(std::string_view key, std::span<const std::byte> text);
 
 // What a node says about itself.
