@@ -95,6 +95,7 @@ class Simulation final : public TraceSink {
   bool traces() const { return trace_ != nullptr; }
 
   void span(const TraceSpan& span) override;
+  void sent(uint64_t, nanoseconds, int64_t) override {}
 
   actor::SimulatedLoop loop;
   net::SimulatedNetwork network;
