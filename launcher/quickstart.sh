@@ -123,7 +123,7 @@ if [ ! -s "$model.steps" ]; then
     awk -v minutes="$minutes" -v most="$most" '
       { seconds[NR] = $1 }
       END { steps = int(minutes * 60 / seconds[int((NR + 1) / 2)]); most = int(most * minutes / 2)
-            print steps > most ? most : steps < 20 ? 20 : steps }' >"$model.steps"
+            print (steps > most ? most : steps < 20 ? 20 : steps) }' >"$model.steps"
   rm -rf "$out/trial" "$out/trial.log"
 fi
 steps=$(cat "$model.steps")
