@@ -38,8 +38,11 @@ class SimulatedLoop::TimerEntry final : public Timer::Entry, public Job {
 };
 
 SimulatedLoop::~SimulatedLoop() {
-  while (!timers_.empty()) timers_.extract(timers_.begin()).mapped()->drop();
-  while (!ready_.empty()) ready_.pop().drop();
+  // What is dropped may post its own farewell.
+  while (!timers_.empty() || !ready_.empty()) {
+    while (!timers_.empty()) timers_.extract(timers_.begin()).mapped()->drop();
+    while (!ready_.empty()) ready_.pop().drop();
+  }
 }
 
 void SimulatedLoop::post(std::function<void()> callback) { post(*new CallbackJob(std::move(callback))); }
