@@ -10,6 +10,7 @@
 
 #include "runtime/base/result.h"
 #include "tests/e2e/run_program.h"
+#include "tests/sanitized.h"
 
 namespace troupe::e2e {
 namespace {
@@ -46,7 +47,9 @@ TEST(BenchActors, EveryFigureIsInTheJsonWithItsGoal) {
   }
   for (const char* name : {"same-thread message", "cross-thread ask", "idle actor", "ask over tcp, from sleep"}) {
     ASSERT_TRUE(figures.contains(name)) << name;
-    EXPECT_GT(figures[name].at("median").as_double(), 0) << name;
+    // A sanitizer's allocator does not tell how much is in use.
+    if (!(kSanitized && name == std::string("idle actor")))
+      EXPECT_GT(figures[name].at("median").as_double(), 0) << name;
     EXPECT_GT(figures[name].at("at_most").as_double(), 0) << name;
   }
   EXPECT_GT(figures.at("64 MiB buffers over tcp, spinning: ours to bare sockets").at("median").as_double(), 0);

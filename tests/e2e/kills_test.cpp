@@ -57,10 +57,9 @@ std::vector<std::string> shared_memory_left(pid_t head) {
 std::vector<std::string> processes_left(const std::string& marker) {
   std::vector<std::string> left;
   for (const auto& entry : fs::directory_iterator("/proc")) {
-    std::ifstream file(entry.path() / "environ");
-    const std::string environment((std::istreambuf_iterator<char>(file)), {});
-    if (environment.find(std::string(kMarker) + "=" + marker) == std::string::npos) continue;
     const pid_t pid = std::atoi(entry.path().filename().c_str());
+    const std::string environment = pid > 0 ? proc_file(pid, "environ") : "";
+    if (environment.find(std::string(kMarker) + "=" + marker) == std::string::npos) continue;
     const auto process = ProcessHandle::open(pid);
     if (process && !process->ended(2000)) left.push_back(entry.path());
   }

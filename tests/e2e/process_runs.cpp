@@ -9,14 +9,13 @@
 #include <iterator>
 
 namespace troupe::e2e {
-namespace {
-
-std::string proc(pid_t pid, const char* file) {
+std::string proc_file(pid_t pid, const std::string& file) {
   std::ifstream stream("/proc/" + std::to_string(pid) + "/" + file);
-  return {std::istreambuf_iterator<char>(stream), {}};
+  // Read through the stream, which takes the end of the process for the end of the file; its buffer alone would throw.
+  std::string text;
+  std::getline(stream, text, char(-1));
+  return text;
 }
-
-}  // namespace
 
 bool Process::is(const std::string& word) const {
   return command.size() > word.size() && std::string(command.c_str() + command.size() - word.size() - 1) == word;
@@ -27,7 +26,7 @@ std::vector<Process> family_of(pid_t root) {
   DIR* folder = opendir("/proc");
   while (const dirent* entry = readdir(folder)) {
     const pid_t pid = std::atoi(entry->d_name);
-    const std::string stat = pid > 0 ? proc(pid, "stat") : "";
+    const std::string stat = pid > 0 ? proc_file(pid, "stat") : "";
     const size_t name_end = stat.rfind(')');
     if (name_end != std::string::npos) all.push_back({pid, std::atoi(stat.c_str() + name_end + 4), ""});
   }
@@ -36,7 +35,7 @@ std::vector<Process> family_of(pid_t root) {
   for (size_t i = 0; i < family.size(); ++i) {
     for (const Process& process : all) {
       if (process.parent == family[i].pid)
-        family.push_back({process.pid, process.parent, proc(process.pid, "cmdline")});
+        family.push_back({process.pid, process.parent, proc_file(process.pid, "cmdline")});
     }
   }
   family.erase(family.begin());
@@ -63,7 +62,7 @@ Gang gang_of(pid_t head) {
 bool thread_sleeps(pid_t pid, const std::string& name) {
   std::error_code ignored;
   for (const auto& task : std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/task", ignored)) {
-    const std::string stat = proc(pid, ("task/" + task.path().filename().string() + "/stat").c_str());
+    const std::string stat = proc_file(pid, "task/" + task.path().filename().string() + "/stat");
     if (stat.find("(" + name + ") S ") != std::string::npos) return true;
   }
   return false;

@@ -18,6 +18,8 @@ struct Process {
 };
 // All processes below `root`, parents first.
 std::vector<Process> family_of(pid_t root);
+// "/proc/PID/FILE"; "" where the process is gone.
+std::string proc_file(pid_t pid, const std::string& file);
 
 // A gang as the operating system sees it; parts may not be there yet.
 struct Gang {
