@@ -51,7 +51,8 @@ class BlockPool {
 };
 
 #if !defined(TROUPE_PLAIN_BLOCKS)
-extern constinit thread_local BlockPool block_pool;
+// Reached without a call, though the code may be part of a shared library.
+extern constinit thread_local BlockPool block_pool [[gnu::tls_model("initial-exec")]];
 #endif
 
 inline void* allocate_block(size_t size) {

@@ -45,8 +45,9 @@ class SharedCall final : public Replying<typename Traits<M>::Answer> {
       : Replying<typename Traits<M>::Answer>(kMethod<M>), shared_(std::move(shared)) {}
   std::shared_ptr<const SharedArguments> shared() const override { return shared_; }
   std::unique_ptr<Message> unshared() const override { return std::make_unique<Call<M>>(shared_->arguments); }
-  void begin(Actor&, Cell& cell) override {
+  bool begin(Actor&, Cell& cell) override {
     handler_failed(cell, *this, std::make_exception_ptr(CheckFailure("a shared message was not made an actor's own")));
+    return true;
   }
 
  private:

@@ -9,8 +9,7 @@
 
 namespace troupe::actor {
 
-// Ends of a handler, told to the cell that runs it (cell.h): with a reply for who asked; without, when its message has
-// gone; by throwing.
+// Ends of a handler, told to the cell that runs it (cell.h): with a reply for who asked; without; by throwing.
 void handler_answered(Cell& cell, Message& message);
 void handler_ended(Cell& cell);
 void handler_failed(Cell& cell, Message& message, const std::exception_ptr& exception);
@@ -26,55 +25,68 @@ class Call final : public Replying<typename Traits<M>::Answer> {
       : Replying<Answer>(kMethod<M>), arguments_(std::forward<A>(arguments)...) {}
   explicit Call(Arguments arguments) : Replying<Answer>(kMethod<M>), arguments_(std::move(arguments)) {}
 
-  void begin(Actor& actor, Cell& cell) override {
+  bool begin(Actor& actor, Cell& cell) override {
     auto& self = static_cast<typename Traits<M>::Actor&>(actor);
     const auto call = [&]() -> decltype(auto) {
       return std::apply([&](auto&... a) -> decltype(auto) { return (self.*M)(std::move(a)...); }, arguments_);
     };
-    if constexpr (Traits<M>::is_task) {
-      try {
+    try {
+      if constexpr (Traits<M>::is_task) {
         task_ = call();  // a coroutine runs nothing yet
         TROUPE_CHECK(task_, "the handler returned no task");
-      } catch (...) {
-        return handler_failed(cell, *this, std::current_exception());
+      } else {
+        take(call);
       }
-      task_.start(this->scope, *this);
-    } else {
-      try {
-        if constexpr (std::is_void_v<typename Traits<M>::Return>) {
-          call();
-          this->reply.emplace();
-        } else {
-          this->reply.emplace(call());
-        }
-      } catch (...) {
-        return handler_failed(cell, *this, std::current_exception());
-      }
-      finish(cell);
+    } catch (...) {
+      handler_failed(cell, *this, std::current_exception());
+      return true;
     }
+    if constexpr (Traits<M>::is_task) return this->start(task_);
+    finish(cell);
+    return true;
   }
   void completed() noexcept override {
-    Cell& cell = *this->scope.cell;
     if constexpr (Traits<M>::is_task) {
-      if (task_.failed()) return handler_failed(cell, *this, task_.exception());
-      if constexpr (std::is_void_v<decltype(task_.take())>) {
-        this->reply.emplace();
+      Cell& cell = *this->scope.cell;
+      bool* const over = this->over();
+      if (task_.failed()) [[unlikely]] {
+        handler_failed(cell, *this, task_.exception());
       } else {
-        this->reply.emplace(task_.take());
+        take([this] { return task_.take(); });
+        task_ = {};
+        finish(cell);
       }
-      task_ = {};
+      if (over != nullptr) *over = true;
     }
-    finish(cell);
   }
   void abandon() override {
     if constexpr (Traits<M>::is_task) task_ = {};
   }
 
  private:
-  void finish(Cell& cell) {
+  // What the handler returns is the reply, if somebody asked.
+  template <class F>
+  [[gnu::always_inline]] void take(F result) {
+    if constexpr (std::is_void_v<decltype(result())>) {
+      result();
+      if (this->asker != nullptr) this->reply.emplace();
+    } else if (this->asker != nullptr) {
+      this->reply.emplace(result());
+    } else {
+      (void)result();
+    }
+  }
+  [[gnu::always_inline]] void finish(Cell& cell) {
     if (this->asker != nullptr) return handler_answered(cell, *this);
+    if (!this->bare()) [[unlikely]]
+      return end(cell);
+    arguments_.~Arguments();
+    Message::operator delete(this, sizeof(*this));
+  }
+  [[gnu::noinline]] void end(Cell& cell) {
+    const bool was_listed = this->is_listed();
     delete this;
-    handler_ended(cell);
+    if (was_listed) handler_ended(cell);
   }
   net::Body encode_call() const override { return encode_arguments(arguments_); }
   struct NoTask {};

@@ -50,12 +50,12 @@ void Message::run() noexcept {
 void handler_answered(Cell& cell, Message& message) { cell.answered(message); }
 void handler_ended(Cell& cell) { cell.ended(); }
 void handler_failed(Cell& cell, Message& message, const std::exception_ptr& exception) {
-  cell.failed(message.method(), exception);
+  cell.failed(&message, message.method(), exception);
 }
 
 Cell::Cell(Handle<Executor> executor, ActorId id, std::string name, const SpawnOptions& options, Cell* parent,
            std::unique_ptr<Actor> actor, ProtocolTable protocol)
-    : Endpoint(id, std::move(name)),
+    : Endpoint(id, std::move(name), this),
       executor_(std::move(executor)),
       actor_(std::move(actor)),
       protocol_(protocol),
@@ -136,29 +136,27 @@ void Cell::accept(Message& message) {
 
 void Cell::enqueue(Message& message) {
   (message.priority ? priority_ : normal_).push(message);
-  most_queued_ = std::max(++queued_, most_queued_);
-  schedule();
-}
-
-void Cell::schedule() {
-  if (scheduled_ || in_run_) return;
-  scheduled_ = true;
-  executor_->loop().post_here(*this);
+  count_in();
 }
 
 // The message to handle now; null: there is none, or its turn has not come.
 Message* Cell::next() {
-  if (state_.load(std::memory_order_relaxed) != State::running) return nullptr;
-  if (!running_.empty() && !reentrant_) return nullptr;
-  JobQueue& queue = priority_.empty() ? normal_ : priority_;
-  if (queue.empty() || (&queue == &normal_ && running_count_ >= capacity_)) return nullptr;
-  auto& message = static_cast<Message&>(queue.pop());
+  if (queued_ == 0) return nullptr;
+  const bool urgent = !priority_.empty();
+  if (running_count_ > 0 && (!reentrant_ || (!urgent && running_count_ >= capacity_))) return nullptr;
+  auto& message = static_cast<Message&>((urgent ? priority_ : normal_).pop());
   --queued_;
+  if (!message.foreign) --own_;
+  if (message.foreign || message.sender != nullptr || !waiting_.empty()) [[unlikely]]
+    made_room(message);
+  return &message;
+}
+
+// A message has left that others know of, or that left room for others.
+void Cell::made_room(Message& message) {
   if (message.foreign) foreign_.fetch_sub(1, std::memory_order_relaxed);
-  else --own_;
   if (message.sender != nullptr) notice_room(message, {});
   if (!waiting_.empty()) admit();
-  return &message;
 }
 
 // Lets messages in that wait for room, once there is some for more than one: who waits is on another thread, perhaps,
@@ -178,23 +176,31 @@ void Cell::admit() {
 }
 
 void Cell::run() noexcept {
-  scheduled_ = false;
-  if (orphan_) return intrusive_ptr_release(static_cast<Endpoint*>(this));
-  if (state_.load(std::memory_order_relaxed) == State::starting) {
-    if (!running_.empty()) return;  // on_start waits for something
-    static constexpr MethodInfo kOnStart{"on_start", kLocalMethod};
-    started_ = true;
-    run_hook(&Actor::on_start, kOnStart);
-  }
-  in_run_ = true;
+  if (state_.load(std::memory_order_relaxed) != State::running && !is_awake()) return;
   int turn = kTurn;
-  while (queued_ > 0 && turn-- > 0) {
+  for (; turn > 0; --turn) {
     Message* message = next();
     if (message == nullptr) break;
     handle(*message);
   }
-  in_run_ = false;
-  if (turn < 0) schedule();
+  scheduled_ = false;
+  if (turn == 0 && queued_ > 0) schedule();
+}
+
+// On its turn, where it does not just run: whether it does now. False: it may be gone.
+bool Cell::is_awake() {
+  if (orphan_) {
+    intrusive_ptr_release(static_cast<Endpoint*>(this));
+    return false;
+  }
+  if (state() == State::starting && !started_) {
+    static constexpr MethodInfo kOnStart{"on_start", kLocalMethod};
+    started_ = true;
+    run_hook(&Actor::on_start, kOnStart);
+  }
+  if (state() == State::running) return true;
+  scheduled_ = false;  // on_start waits for something, or the end is near
+  return false;
 }
 
 void Cell::drop() noexcept {
@@ -210,35 +216,49 @@ void Cell::orphan() {
 
 void Cell::handle(Message& message) {
   message.scope.cell = this;
-  message.scope.method = message.method().name;
-  running_.push_back(message);
+  // Those who asked may give up while it runs.
+  if (message.asker != nullptr) [[unlikely]]
+    enlist(message);
+  Executor& executor = *executor_;
+  executor.running_actor.store(id_, std::memory_order_relaxed);
+  executor.running_method.store(message.scope.method, std::memory_order_relaxed);
+  ++handled_;
+  bool ended = false;
+  if (--until_timed_ == 0) [[unlikely]]
+    ended = begin_timed(message);
+  else ended = message.begin(*actor_, *this);
+  if (!ended && !message.is_listed()) [[unlikely]]
+    enlist(message);
+  executor.running_method.store(nullptr, std::memory_order_relaxed);
+}
+
+void Cell::enlist(Message& message) {
+  message.list_in(running_);
   ++running_count_;
-  executor_->running_actor.store(id_, std::memory_order_relaxed);
-  executor_->running_method.store(&message.method(), std::memory_order_relaxed);
-  const uint64_t count = handled_++;
-  if (executor_->trace != nullptr || count < kSampled || count % kSampled == 0) [[unlikely]]
-    handle_timed(message, count);
-  else message.begin(*actor_, *this);
-  executor_->running_method.store(nullptr, std::memory_order_relaxed);
 }
 
 // The time of few handlers stands for that of all: a clock costs more than a small handler.
-void Cell::handle_timed(Message& message, uint64_t count) {
+bool Cell::begin_timed(Message& message) {
+  const bool each = executor_->trace != nullptr || handled_ <= kSampled;
+  until_timed_ = each ? 1 : kSampled;
+  bool ended = false;
   if (executor_->trace != nullptr) {
     const bool arrived = message.scope.trace != 0;
     if (!arrived) message.scope.trace = executor_->trace_message(0, false);
-    return traced(message.scope, arrived, [&] { message.begin(*actor_, *this); });
+    traced(message.scope, arrived, [&] { ended = message.begin(*actor_, *this); });
+    return ended;
   }
   const Time begun = executor_->now();
-  message.begin(*actor_, *this);
-  busy_ += (count < kSampled ? 1 : kSampled) * (executor_->now() - begun);
+  ended = message.begin(*actor_, *this);
+  busy_ += (each ? 1 : kSampled) * (executor_->now() - begun);
+  return ended;
 }
 
 // The scope may be gone when `piece` returns.
 template <class Piece>
 void Cell::traced(const Scope& scope, bool arrived, Piece piece) {
   TraceSpan span{.category = "message",
-                 .name = scope.method,
+                 .name = scope.method->name,
                  .detail = name_,
                  .lane = executor_->trace_lane(),
                  .trace = scope.trace,
@@ -275,7 +295,8 @@ void Cell::ended() {
   }
 }
 
-void Cell::failed(const MethodInfo& method, const std::exception_ptr& exception) {
+void Cell::failed(Message* message, const MethodInfo& method, const std::exception_ptr& exception) {
+  if (message != nullptr && !message->is_listed()) enlist(*message);
   std::string what = "an exception of unknown type";
   try {
     std::rethrow_exception(exception);

@@ -52,8 +52,7 @@ class Cell final : public Endpoint, public Job {
   }
   Time now() const override { return dead() ? Time(0) : executor_->now(); }
 
-  // Handles what is in the mailbox.
-  void run() noexcept override;
+  void run() noexcept override;  // handles what is in the mailbox
   void drop() noexcept override;
 
   Executor& executor() const { return *executor_; }
@@ -63,12 +62,21 @@ class Cell final : public Endpoint, public Job {
   // Called once, before anyone else can ask anything of it.
   void start();
   void arrive(std::unique_ptr<Message> message) override;
-  // Answers it with the cause of death.
-  void refuse(std::unique_ptr<Message> message);
-  // A handler has ended: with a reply for who asked; without, and its message is gone; by throwing.
+  void refuse(std::unique_ptr<Message> message);  // answers it with the cause of death
+  // A tell from its own thread, which most often finds room: in the mailbox. False: send() has to look closer.
+  bool take(Message& message, const Executor& from) {
+    if (&from != executor_.get() || own_ >= capacity_ || !waiting_.empty()) return false;
+    if (state_.load(std::memory_order_relaxed) >= State::stopping) return false;
+    ++own_;
+    normal_.push(message);
+    count_in();
+    return true;
+  }
+  // A handler that is in the list of those that run has ended: with a reply for who asked; without, and its message is
+  // gone. And one that throws, in the list or not; null: there is no message.
   void answered(Message& message);
   void ended();
-  void failed(const MethodInfo& method, const std::exception_ptr& exception);
+  void failed(Message* message, const MethodInfo& method, const std::exception_ptr& exception);
   // Lets a coroutine of it go on.
   void resume(Scope& scope, std::coroutine_handle<> coroutine);
 
@@ -85,12 +93,10 @@ class Cell final : public Endpoint, public Job {
   // Watches for as long as this one lives; `told` runs on this loop.
   void watch_other(const Handle<Endpoint>& whom, std::function<void(const Down&)> told);
   void unwatch_other(const Handle<Endpoint>& whom);
-  // Begins to stop, as asked.
-  void stop(Cause why);
+  void stop(Cause why);  // begins to, as asked
   // Ends it where it stands, without its children: for a node that goes away with all of them.
   void kill(const Cause& why);
-  // It stays in the loop's queue though its node goes away.
-  void orphan();
+  void orphan();  // it stays in the loop's queue though its node goes away
 
   ActorCounters counters() const;
   // f(message) for every handler that has begun and not ended.
@@ -98,13 +104,10 @@ class Cell final : public Endpoint, public Job {
   void for_each_running(F f) const {
     for (const Message& message : running_) f(message);
   }
-  // What other nodes may ask.
-  ProtocolTable protocol() const { return protocol_; }
+  ProtocolTable protocol() const { return protocol_; }  // what other nodes may ask
   const std::type_info& type() const { return type_; }
-  // It ended, or is ending, by failure.
-  bool has_failed() const { return failed_; }
-  // It was asked to stop, and failed on the way.
-  bool stop_failed() const { return spoilt_; }
+  bool has_failed() const { return failed_; }   // it ended, or is ending, by failure
+  bool stop_failed() const { return spoilt_; }  // it was asked to stop, and failed on the way
 
  private:
   class Hook;
@@ -133,11 +136,21 @@ class Cell final : public Endpoint, public Job {
   // Mailbox (cell.cpp).
   void accept(Message& message);
   void enqueue(Message& message);
-  void schedule();
+  void count_in() {
+    most_queued_ = std::max(++queued_, most_queued_);
+    schedule();
+  }
+  void schedule() {
+    if (std::exchange(scheduled_, true)) return;
+    executor_->loop().post_here(*this);
+  }
   Message* next();
-  void admit();
+  [[gnu::noinline]] void made_room(Message& message);
+  [[gnu::noinline]] void admit();
+  [[gnu::noinline]] bool is_awake();
   void handle(Message& message);
-  void handle_timed(Message& message, uint64_t count);
+  [[gnu::noinline]] bool begin_timed(Message& message);
+  [[gnu::noinline]] void enlist(Message& message);
   template <class Piece>
   void traced(const Scope& scope, bool arrived, Piece piece);
   void forget_here(const Asker& asker, uint64_t ask);
@@ -166,19 +179,20 @@ class Cell final : public Endpoint, public Job {
   Cell* parent_;                // outlives its children
   std::unique_ptr<Family> family_;
   JobQueue priority_, normal_, waiting_;  // waiting: for room
-  intrusive::list<Message, intrusive::constant_time_size<false>> running_;
+  // Handlers that wait for something, and those that have somebody to answer.
+  RunningList running_;
   Cause stop_cause_;  // set from stopping on
   Cause cause_;       // set once, before state_ becomes dead
   uint64_t handled_ = 0;
   std::chrono::nanoseconds busy_{0};
   uint32_t own_ = 0, queued_ = 0, most_queued_ = 0;  // own: of its thread, counted against the capacity
   uint32_t running_count_ = 0;
+  uint32_t until_timed_ = 1;
   const uint32_t capacity_;
   std::atomic<uint32_t> foreign_{0};  // of others, under way or waiting
   std::atomic<State> state_{State::starting};
   const bool reentrant_;
-  bool scheduled_ = false;  // in the loop's queue
-  bool in_run_ = false;     // run() is on the stack
+  bool scheduled_ = false;  // in the loop's queue, or run() is on the stack
   bool orphan_ = false;     // dead, and kept only by the loop's queue
   bool failed_ = false, spoilt_ = false, started_ = false, stop_hook_done_ = false;
 };

@@ -11,14 +11,20 @@ namespace troupe::actor {
 class Cell::Hook final : public Replying<void> {
  public:
   Hook(Task<void> task, const MethodInfo& method) : Replying(method), task_(std::move(task)) {}
-  void begin(Actor&, Cell&) override { task_.start(scope, *this); }
+  bool begin(Actor&, Cell&) override { return start(task_); }
   void completed() noexcept override {
     Cell& cell = *scope.cell;
-    if (task_.failed()) return cell.failed(method(), task_.exception());
-    task_ = {};
-    if (cell.state() == State::starting) cell.state_.store(State::running, std::memory_order_release);
-    delete this;
-    cell.ended();
+    bool* const was_over = over();
+    if (task_.failed()) {
+      cell.failed(this, method(), task_.exception());
+    } else {
+      task_ = {};
+      if (cell.state() == State::starting) cell.state_.store(State::running, std::memory_order_release);
+      const bool was_listed = is_listed();
+      delete this;
+      if (was_listed) cell.ended();
+    }
+    if (was_over != nullptr) *was_over = true;
   }
   void abandon() override { task_ = {}; }
 
@@ -36,7 +42,7 @@ void Cell::run_hook(Task<void> (Actor::*hook)(), const MethodInfo& method) {
   try {
     task = (actor_.get()->*hook)();
   } catch (...) {
-    return failed(method, std::current_exception());
+    return failed(nullptr, method, std::current_exception());
   }
   if (task) return handle(*new Hook(std::move(task), method));
   if (state() == State::starting) state_.store(State::running, std::memory_order_release);

@@ -79,15 +79,19 @@ class Endpoint : public Counted {
   virtual std::chrono::nanoseconds now() const = 0;
 
   virtual uint64_t node() const = 0;
-  virtual bool remote() const { return false; }
+  // The actor of this node; null: of another.
+  Cell* cell() const { return cell_; }
   ActorId id() const { return id_; }
   const std::string& name() const { return name_; }
 
  protected:
-  Endpoint(ActorId id, std::string name) : id_(id), name_(std::move(name)) {}
+  Endpoint(ActorId id, std::string name, Cell* cell) : id_(id), name_(std::move(name)), cell_(cell) {}
 
   ActorId id_;
   std::string name_;
+
+ private:
+  Cell* const cell_;
 };
 
 }  // namespace troupe::actor

@@ -6,25 +6,10 @@
 #include <functional>
 #include <memory>
 
+#include "runtime/actor/job_queue.h"
 #include "runtime/base/clock.h"
 
 namespace troupe::actor {
-
-// Work without an allocation: its owner keeps it alive until it has run or was dropped. In one queue at a time.
-class Job {
- public:
-  virtual void run() noexcept = 0;
-  // Called instead of run() where the loop is destroyed first: frees what run() would have freed.
-  virtual void drop() noexcept {}
-
- protected:
-  ~Job() = default;
-
- private:
-  friend class JobQueue;
-  friend class JobInbox;
-  Job* next_ = nullptr;
-};
 
 // Cancels its callback when destroyed, unless it has run. Loop thread only.
 class Timer {
@@ -50,6 +35,8 @@ class Timer {
 
 class EventLoop {
  public:
+  // `here`: where a job of the loop's own thread may be put without more ado; null: post() has more to do.
+  explicit EventLoop(JobQueue* here = nullptr) : here_(here) {}
   virtual ~EventLoop() = default;
   virtual const Clock& clock() const = 0;
   // True on the loop's own thread.
@@ -59,9 +46,15 @@ class EventLoop {
   virtual void post(Job& job) = 0;
   virtual void post(std::function<void()> callback) = 0;
   // As post(), but only on the loop's thread, which makes it cheaper.
-  virtual void post_here(Job& job) { post(job); }
+  void post_here(Job& job) {
+    if (here_ != nullptr) here_->push(job);
+    else post(job);
+  }
   // Runs the callback when `delay` has passed, never inside this call. Loop thread only.
   virtual Timer after(std::chrono::nanoseconds delay, std::function<void()> callback) = 0;
+
+ private:
+  JobQueue* const here_;
 };
 
 }  // namespace troupe::actor

@@ -1,11 +1,27 @@
-// Queues of jobs that are linked through the jobs themselves, so that posting one allocates nothing.
+// What a loop runs, and queues of it that are linked through the jobs themselves, so that posting one allocates
+// nothing.
 #pragma once
 #include <atomic>
+#include <functional>
 #include <utility>
 
-#include "runtime/actor/event_loop.h"
-
 namespace troupe::actor {
+
+// Work without an allocation: its owner keeps it alive until it has run or was dropped. In one queue at a time.
+class Job {
+ public:
+  virtual void run() noexcept = 0;
+  // Called instead of run() where the loop is destroyed first: frees what run() would have freed.
+  virtual void drop() noexcept {}
+
+ protected:
+  ~Job() = default;
+
+ private:
+  friend class JobQueue;
+  friend class JobInbox;
+  Job* next_ = nullptr;
+};
 
 // First in, first out. One thread.
 class JobQueue {

@@ -101,7 +101,7 @@ class MeshRef {
   }
   template <auto M>
   static std::unique_ptr<Message> message(const Ref<T>& rank, const Shared<M>& shared) {
-    if (rank.endpoint()->remote()) return std::make_unique<SharedCall<M>>(shared);
+    if (rank.endpoint()->cell() == nullptr) return std::make_unique<SharedCall<M>>(shared);
     return std::make_unique<Call<M>>(shared->arguments);
   }
   template <class Answer>

@@ -14,14 +14,18 @@
 namespace troupe::actor {
 
 class Actor;
+class Message;
 class SharedArguments;
+
+// Of one cell.
+using RunningList = intrusive::list<Message, intrusive::constant_time_size<false>>;
 
 class Message : public Job, public net::Payload, public Completion, public intrusive::list_base_hook<AutoUnlink> {
  public:
-  // Runs the handler, at least to where it first waits. Ends in the cell's answered(), ended() or failed(), perhaps
-  // before it returns; then the message may be gone.
-  virtual void begin(Actor& actor, Cell& cell) = 0;
-  const MethodInfo& method() const { return method_; }
+  // Runs the handler, at least to where it first waits. True: it has ended, and the message is gone, or back to who
+  // asked.
+  virtual bool begin(Actor& actor, Cell& cell) = 0;
+  const MethodInfo& method() const { return *scope.method; }
   // Makes this the reply.
   virtual void fail(const Error& error) = 0;
   // The reply as it came over a link; null: it is a Replying<R>.
@@ -57,11 +61,33 @@ class Message : public Job, public net::Payload, public Completion, public intru
   bool answered = false;  // on its way back
   bool waits = false;     // for room in the mailbox
 
+  // Among the handlers of its cell that wait for something, or have somebody to answer.
+  bool is_listed() const { return is_listed_; }
+  void list_in(RunningList& list) {
+    list.push_back(*this);
+    is_listed_ = true;
+  }
+
  protected:
-  explicit Message(const MethodInfo& method) : method_(method) {}
+  explicit Message(const MethodInfo& method) { scope.method = &method; }
+
+  // For begin(). REQUIRES: completed() tells over().
+  template <class T>
+  bool start(Task<T>& task) {
+    bool ended = false;
+    ended_ = &ended;
+    task.start(scope, *this);
+    if (!ended) ended_ = nullptr;
+    return ended;
+  }
+  // Whom completed() tells, last, that begin() has nothing left to do; null: it has returned.
+  bool* over() const { return ended_; }
+  // When the handler has ended and is nobody's to answer: whether nothing is left that a destructor has to let go of.
+  bool bare() const { return !is_listed_ && scope.stopped == nullptr; }
 
  private:
-  const MethodInfo& method_;
+  bool is_listed_ = false;
+  bool* ended_ = nullptr;
 };
 
 // A message whose reply is a Result<R>.
@@ -91,7 +117,7 @@ class Notice final : public Replying<R> {
     this->ask = number;
     this->reply.emplace(std::move(result));
   }
-  void begin(Actor&, Cell&) override {}
+  bool begin(Actor&, Cell&) override { return true; }
 
  private:
   static constexpr MethodInfo kInfo{"notice", kLocalMethod};

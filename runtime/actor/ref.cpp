@@ -26,6 +26,13 @@ Error refusal_of(Sent sent, const MethodInfo& method, const Endpoint& endpoint) 
   }
 }
 
+[[gnu::noinline]] Status send_anywhere(Endpoint& endpoint, std::unique_ptr<Message> message, const Executor* from) {
+  const MethodInfo& method = message->method();
+  const Sent sent = endpoint.send(message, from);
+  if (sent == Sent::yes) return {};
+  return refusal_of(sent, method, endpoint);
+}
+
 // A plain thread that waits for one answer.
 class ThreadAsker final : public Asker {
  public:
@@ -102,17 +109,28 @@ Error AskBase::late() const { return failed("no {} within {}", describe(), secon
 std::string AskBase::describe() const { return fmt::format("answer of {} to {}", to_->name(), method_->name); }
 
 bool Tell::send(Scope& scope, std::coroutine_handle<> waiter) {
-  if (const Exit* refusal = scope.refusal()) return status_ = interrupted_by(*refusal), false;
+  Cell* const here = to_->cell();
+  if (here == nullptr || scope.stopped != nullptr || scope.trace != 0) [[unlikely]]
+    return send_elsewhere(scope, waiter);
+  if (!here->take(*message_, scope.cell->executor())) [[unlikely]]
+    return send_elsewhere(scope, waiter);
+  (void)message_.release();
+  return false;
+}
+
+// To another node, another thread or a full mailbox; or not at all; or with a trace.
+bool Tell::send_elsewhere(Scope& scope, std::coroutine_handle<> waiter) {
+  if (const Exit* refusal = scope.refusal()) return error_ = interrupted_by(*refusal), false;
   Executor& from = scope.cell->executor();
   message_->scope.trace = trace_of(scope, from);
   const MethodInfo& method = message_->method();
   Sent sent = to_->send(message_, &from);
   if (sent == Sent::yes) return false;
   if (sent == Sent::full) {
-    sent = wait_.emplace(*to_, method, status_).send(message_, scope, waiter);
+    sent = wait_.emplace(*to_, method, error_).send(message_, scope, waiter);
     if (sent == Sent::yes) return true;
   }
-  status_ = refusal_of(sent, method, *to_);
+  error_ = refusal_of(sent, method, *to_);
   return false;
 }
 
@@ -133,11 +151,13 @@ Sent RoomWait::send(std::unique_ptr<Message>& message, Scope& scope, std::corout
   return sent;
 }
 
-void RoomWait::accept(Message& answer) { status_ = std::move(*static_cast<Replying<void>&>(answer).reply); }
+void RoomWait::accept(Message& answer) {
+  if (const Error* error = answer.error()) error_ = *error;
+}
 
 void RoomWait::fail(const Error& error) {
   target_->forget(executor(), number(), &executor());
-  status_ = error;
+  error_ = error;
 }
 
 Error RoomWait::late() const { return failed("no {} within {}", describe(), seconds_text(deadline() - since())); }
@@ -147,10 +167,13 @@ std::string RoomWait::describe() const {
 }
 
 Status send_now(Endpoint& endpoint, std::unique_ptr<Message> message) {
-  const MethodInfo& method = message->method();
-  const Sent sent = endpoint.send(message, endpoint.executor_here());
-  if (sent == Sent::yes) return {};
-  return refusal_of(sent, method, endpoint);
+  Cell* const cell = endpoint.cell();
+  const Executor* const from = cell == nullptr ? endpoint.executor_here() : cell->executor_here();
+  if (cell != nullptr && from != nullptr && cell->take(*message, *from)) [[likely]] {
+    (void)message.release();
+    return {};
+  }
+  return send_anywhere(endpoint, std::move(message), from);
 }
 
 void stop_now(Endpoint& endpoint, std::string why) {

@@ -71,8 +71,8 @@ class [[nodiscard]] Ask final : public AskBase {
 // A tell that found no room, waiting for it.
 class RoomWait final : public Wait {
  public:
-  RoomWait(Endpoint& target, const MethodInfo& method, Status& status)
-      : target_(&target), method_(method), status_(status) {}
+  RoomWait(Endpoint& target, const MethodInfo& method, std::optional<Error>& error)
+      : target_(&target), method_(method), error_(error) {}
   ~RoomWait() override;
   Sent send(std::unique_ptr<Message>& message, Scope& scope, std::coroutine_handle<> waiter);
 
@@ -85,7 +85,7 @@ class RoomWait final : public Wait {
  private:
   Handle<Endpoint> target_;
   const MethodInfo& method_;
-  Status& status_;
+  std::optional<Error>& error_;
 };
 
 // Done at once where there is room; waits otherwise, for as long as the handler has, or Node's tell_deadline.
@@ -100,14 +100,19 @@ class [[nodiscard]] Tell {
   bool await_suspend(std::coroutine_handle<P> waiter) {
     return send(*waiter.promise().scope, waiter);
   }
-  Status await_resume() { return std::move(status_); }
+  Status await_resume() {
+    if (!error_) [[likely]]
+      return {};
+    return std::move(*error_);
+  }
 
  private:
   bool send(Scope& scope, std::coroutine_handle<> waiter);
+  [[gnu::noinline]] bool send_elsewhere(Scope& scope, std::coroutine_handle<> waiter);
 
   Endpoint* to_;  // the Ref's
   std::unique_ptr<Message> message_;
-  Status status_;
+  std::optional<Error> error_;
   std::optional<RoomWait> wait_;
 };
 

@@ -21,7 +21,7 @@ constexpr uint64_t kLeft = uint64_t{1} << 63;
 class RemoteReply final : public Message {
  public:
   explicit RemoteReply(net::Parcel parcel) : Message(kInfo), parcel_(std::move(parcel)) {}
-  void begin(Actor&, Cell&) override {}
+  bool begin(Actor&, Cell&) override { return true; }
   void fail(const Error& error) override {
     parcel_.header.kind = FrameKind::error;
     parcel_.body = encode_error(error);

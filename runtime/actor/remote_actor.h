@@ -18,7 +18,7 @@ class RemoteActor final : public Endpoint {
   static constexpr int64_t kWindowBytes = int64_t{64} << 20;
 
   RemoteActor(Handle<RemoteNode> node, ActorId id, std::string name)
-      : Endpoint(id, std::move(name)), node_(std::move(node)) {}
+      : Endpoint(id, std::move(name), nullptr), node_(std::move(node)) {}
 
   Sent send(std::unique_ptr<Message>& message, const Executor* from) override;
   Sent send_when_room(std::unique_ptr<Message>& message, const Executor* from) override;
@@ -27,7 +27,6 @@ class RemoteActor final : public Endpoint {
   Cause cause() const override { return ended() ? cause_ : node_->cause(); }
   void request_stop(Cause why) override;
   uint64_t node() const override { return node_->peer().node; }
-  bool remote() const override { return true; }
   void watch(Handle<Executor> executor, const void* who, std::function<void(const Down&)> told) override;
   void unwatch(const void* who) override;
   const Executor* executor_here() const override;

@@ -7,7 +7,6 @@
 #include <chrono>
 #include <coroutine>
 #include <string>
-#include <string_view>
 
 #include "runtime/actor/exit.h"
 #include "runtime/actor/task.h"
@@ -19,6 +18,7 @@ class Endpoint;
 class Executor;
 class Message;
 class Wait;
+struct MethodInfo;
 
 using Time = std::chrono::nanoseconds;  // of the loop's clock
 constexpr Time kNever = Time::max();
@@ -80,7 +80,7 @@ class Wait : public intrusive::list_base_hook<AutoUnlink, intrusive::tag<OfScope
 class Scope {
  public:
   Cell* cell = nullptr;
-  std::string_view method;  // "Head::run"
+  const MethodInfo* method = nullptr;
   Time deadline = kNever;
   uint64_t trace = 0;
   Cause stopped;  // set: waits end at once with this

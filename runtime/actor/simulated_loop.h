@@ -14,7 +14,7 @@ namespace troupe::actor {
 // One thread; post() from others is a bug of the caller.
 class SimulatedLoop final : public EventLoop {
  public:
-  SimulatedLoop() = default;
+  SimulatedLoop() : EventLoop(&ready_) {}
   // Drops what has not run.
   ~SimulatedLoop() override;
   SimulatedLoop(const SimulatedLoop&) = delete;

@@ -49,7 +49,7 @@ class ThreadLoop::TimerEntry final : public Timer::Entry, public std::enable_sha
   std::function<void()> callback_;  // empty: has run, or never will
 };
 
-ThreadLoop::ThreadLoop(ThreadLoopOptions options) : options_(options), io_(1) {}
+ThreadLoop::ThreadLoop(ThreadLoopOptions options) : EventLoop(&ready_), options_(options), io_(1) {}
 
 ThreadLoop::~ThreadLoop() {
   ready_.append(inbox_.take());
@@ -65,8 +65,9 @@ void ThreadLoop::run() {
     ready_.append(inbox_.take());
     const bool worked = run_ready(stopping ? 0 : kRound);
     if (stopping) break;
-    if (worked || poll_devices() || spin()) continue;
-    sleep();
+    if (worked) continue;
+    if (poll_pollers()) take_turn();
+    else if (!spin()) sleep();  // and to sleep is to ask the sockets
   }
   stopped_ = false;
   thread_ = std::thread::id();
@@ -78,7 +79,7 @@ bool ThreadLoop::run_ready(int round) {
   JobQueue batch = ready_.take();
   while (!batch.empty()) {
     batch.pop().run();
-    if (--countdown_ <= 0) look();
+    take_turn();
     if (--round > 0 && batch.empty() && !stopped_.load(std::memory_order_relaxed)) batch = ready_.take();
   }
   return true;
@@ -93,9 +94,14 @@ void ThreadLoop::look() {
   if (late) poll_devices();
 }
 
-bool ThreadLoop::poll_devices() {
+bool ThreadLoop::poll_pollers() {
   bool worked = false;
   for (size_t i = 0; i < pollers_.size(); ++i) worked |= pollers_[i]->poll();
+  return worked || !ready_.empty();
+}
+
+bool ThreadLoop::poll_devices() {
+  bool worked = poll_pollers();
   worked |= io_.poll() > 0;
   polled_at_ = clock_.now();
   return worked || !ready_.empty();
@@ -104,18 +110,17 @@ bool ThreadLoop::poll_devices() {
 // True as soon as there is work, false when none came in time.
 bool ThreadLoop::spin() {
   if (options_.spin <= nanoseconds(0)) return false;
-  const nanoseconds end = clock_.now() + options_.spin;
-  nanoseconds now = polled_at_;
+  // Pollers cost some loads to ask, sockets a system call: those are asked less often.
+  const int naps = pollers_.empty() ? 32 : 4;
+  nanoseconds now = clock_.now();
+  const nanoseconds end = now + options_.spin;
   do {
-    for (int i = 0; i < 32; ++i) {
+    for (int i = 0; i < naps; ++i) {
       if (!inbox_.empty() || stopped_.load(std::memory_order_relaxed)) return true;
       relax();
     }
-    for (size_t i = 0; i < pollers_.size(); ++i) {
-      if (pollers_[i]->poll()) return true;
-    }
+    if (poll_pollers()) return true;
     now = clock_.now();
-    // Sockets cost a system call to ask, so they are asked less often.
     if (now - polled_at_ > nanoseconds(2000) && poll_devices()) return true;
   } while (now < end);
   return false;
@@ -129,6 +134,7 @@ void ThreadLoop::sleep() {
   if (inbox_.empty() && !stopped_.load()) {
     sleeps_.fetch_add(1, std::memory_order_relaxed);
     io_.run_one();
+    polled_at_ = clock_.now();
   }
   asleep_ = false;
 }

@@ -56,7 +56,6 @@ class ThreadLoop final : public EventLoop {
   bool runs_here() const override { return thread_.load(std::memory_order_relaxed) == std::this_thread::get_id(); }
   void post(Job& job) override;
   void post(std::function<void()> callback) override;
-  void post_here(Job& job) override { ready_.push(job); }
   Timer after(std::chrono::nanoseconds delay, std::function<void()> callback) override;
 
   // How often it went to sleep. Any thread.
@@ -65,7 +64,11 @@ class ThreadLoop final : public EventLoop {
  private:
   class TimerEntry;
   bool run_ready(int round);
+  void take_turn() {
+    if (--countdown_ <= 0) look();
+  }
   void look();
+  bool poll_pollers();
   bool poll_devices();
   bool spin();
   void sleep();

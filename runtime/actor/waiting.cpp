@@ -36,7 +36,7 @@ void Sleep::fail(const Error& error) {
 }
 
 Error Sleep::late() const {
-  return failed("the deadline of {} came before {} had passed", scope().method, seconds_text(duration_));
+  return failed("the deadline of {} came before {} had passed", scope().method->name, seconds_text(duration_));
 }
 
 bool Join::start(Scope& scope, std::coroutine_handle<> waiter) {

@@ -127,6 +127,59 @@ TEST(Cell, AHandlerThatWasToldToStopTellsNobodyAnything) {
   EXPECT_EQ(said.size(), 1u);
 }
 
+// What came with a message, held by nobody else once its handler has ended, however it ended.
+class Keeper : public Actor {
+ public:
+  using Thing = std::shared_ptr<int>;
+  void look(const Thing&) {}
+  Thing give_back(Thing thing) { return thing; }
+  Task<Thing> give_back_later(Thing thing) {
+    (void)co_await sleep(1ms);
+    co_return thing;
+  }
+  Task<void> wait(Thing) { (void)co_await sleep(1s); }
+  Task<void> wait_in_vain(Thing thing) {
+    (void)co_await sleep(1ms);
+    throw std::runtime_error("enough");
+  }
+  void fail(Thing) { throw std::runtime_error("enough"); }
+};
+
+TEST(Cell, AMessageKeepsNothingOnceItsHandlerHasEnded) {
+  const auto thing = std::make_shared<int>(1);
+  const auto uses_after = [&](auto tell) {
+    World world;
+    const auto keeper = world.node.spawn<Keeper>({});
+    world.loop.run_until_idle();
+    EXPECT_TRUE(tell(keeper).ok());
+    EXPECT_EQ(thing.use_count(), 2);
+    world.loop.advance(10ms);
+    return thing.use_count();
+  };
+  EXPECT_EQ(uses_after([&](const Ref<Keeper>& to) { return to.try_tell<&Keeper::look>(thing); }), 1);
+  EXPECT_EQ(uses_after([&](const Ref<Keeper>& to) { return to.try_tell<&Keeper::give_back>(thing); }), 1);
+  EXPECT_EQ(uses_after([&](const Ref<Keeper>& to) { return to.try_tell<&Keeper::give_back_later>(thing); }), 1);
+  EXPECT_EQ(uses_after([&](const Ref<Keeper>& to) { return to.try_tell<&Keeper::wait_in_vain>(thing); }), 1);
+  EXPECT_EQ(uses_after([&](const Ref<Keeper>& to) { return to.try_tell<&Keeper::fail>(thing); }), 1);
+  EXPECT_EQ(uses_after([&](const Ref<Keeper>& to) {
+              const Status told = to.try_tell<&Keeper::wait>(thing);
+              to.stop("enough");
+              return told;
+            }),
+            1);
+}
+
+TEST(Cell, CountsTheMessagesThatItHasHandledAndTheMostThatWaited) {
+  World world;
+  const auto plain = world.node.spawn<Plain>({});
+  world.loop.run_until_idle();
+  for (int i = 0; i < 200; ++i) EXPECT_TRUE(plain.try_tell<&Plain::value>().ok());
+  world.loop.run_until_idle();
+  EXPECT_EQ(plain.endpoint()->cell()->counters().messages, 200u);
+  EXPECT_EQ(plain.endpoint()->cell()->counters().most_queued, 200u);
+  EXPECT_EQ(plain.endpoint()->cell()->counters().queued, 0u);
+}
+
 TEST(Cell, ADeadlineThatNeverComesIsNone) {
   ThreadedNode node({});
   const auto plain = node->spawn<Plain>({});

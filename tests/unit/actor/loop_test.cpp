@@ -313,6 +313,24 @@ TEST(ThreadLoop, AsksPollersForWorkAndArmsThemBeforeItSleeps) {
   get(removed.get_future());
 }
 
+TEST(ThreadLoop, ATimerFiresThoughAPollerFindsWorkForEver) {
+  struct Device final : Poller {
+    bool poll() noexcept override { return true; }
+    bool arm() noexcept override { return false; }
+  } device;
+  for (const auto spin : {0us, 20us}) {
+    LoopThread thread({.spin = spin});
+    std::promise<void> fired;
+    Timer timer;
+    thread.loop().post([&] {
+      thread.loop().add_poller(device);
+      timer = thread.loop().after(1ms, [&] { fired.set_value(); });
+    });
+    get(fired.get_future());
+    thread.join();
+  }
+}
+
 TEST(ThreadLoop, RunsWhatWasPostedBeforeStopAndDropsTheRest) {
   std::vector<int> order;
   CountingJob before(order, 1), after(order, 2);
