@@ -203,8 +203,7 @@ class MemoryFile {
 
 Result<std::unique_ptr<BareSockets>> BareSockets::start(const std::vector<std::string>& peer) {
   Socket listener;
-  const LinkPeerTask task{
-      .transport = "sockets", .spin_us = 0, .address = TROUPE_TRY(listener.listen()), .token = "none"};
+  const LinkPeerTask task{.setting = {"sockets"}, .address = TROUPE_TRY(listener.listen()), .token = "none"};
   auto process = TROUPE_TRY(task.start(peer));
   auto socket = TROUPE_TRY(listener.accept());
   return std::unique_ptr<BareSockets>(std::make_unique<Sockets>(std::move(process), std::move(socket)));

@@ -3,6 +3,7 @@
 #include "launcher/commands/bench.h"
 #include "launcher/commands/measure_actors.h"
 #include "launcher/commands/measure_links.h"
+#include "launcher/commands/measure_mesh.h"
 #include "runtime/base/json.h"
 
 namespace troupe::launcher {
@@ -17,7 +18,9 @@ struct Options {
 Status bench_actors(const Options& options) {
   Figures figures(options.repetitions, !options.json);
   TROUPE_TRY(measure_local_actors(options.scale, figures));
-  TROUPE_TRY(measure_links(options.scale, {"bench", "peer"}, figures));
+  const std::vector<std::string> peer = {"bench", "peer"};
+  TROUPE_TRY(measure_links(options.scale, peer, figures));
+  TROUPE_TRY(measure_mesh(options.scale, peer, figures));
   if (!options.json) return {};
   JsonWriter out;
   out.begin_object();
@@ -30,7 +33,7 @@ Status bench_actors(const Options& options) {
 
 void add_bench_actors_command(CLI::App& bench, Action& action) {
   CLI::App* command =
-      bench.add_subcommand("actors", "Messages between actors: one thread, two threads, many ranks, two processes");
+      bench.add_subcommand("actors", "Messages between actors: one thread, two threads, many ranks, processes");
   auto options = std::make_shared<Options>();
   command->add_option("--repetitions", options->repetitions, "repetitions of each figure")->check(CLI::Range(1, 1000));
   command->add_option("--scale", options->scale, "number of messages, relative to the usual one")

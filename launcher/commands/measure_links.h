@@ -8,16 +8,11 @@
 #include <vector>
 
 #include "launcher/commands/figures.h"
+#include "launcher/commands/link_peer.h"
 
 namespace troupe::launcher {
 
 constexpr size_t kBulkBytes = size_t{64} << 20;
-
-struct LinkSetting {
-  std::string transport;  // "tcp", "ucx"
-  // How long both loops look for work before they sleep; 0: each message wakes a sleeping process.
-  std::chrono::microseconds spin{0};
-};
 
 // An actor here that asks one in a process of its own. Blocks.
 class LinkedPair {
@@ -44,9 +39,6 @@ class BareSockets {
 // Bytes a second of active messages of kBulkBytes between two processes, by ucx_perftest. Errors: environment, where
 // it is not installed.
 Result<double> ucx_perftest_bulk(int64_t buffers);
-
-// What the second process does; LinkedPair and BareSockets say in its environment what that is.
-Status serve_link_peer();
 
 // All of it, into `figures`. `scale`: of the number of messages.
 Status measure_links(double scale, const std::vector<std::string>& peer, Figures& figures);

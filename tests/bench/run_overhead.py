@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""What a run costs beside its steps: the time from exec to the first line of metrics, and the processor time of every
-thread that does not compute, in head, mpirun and workers.
+"""What a run costs beside its steps: the time from exec to the first line of metrics, the processor time of every
+thread that does not compute, in head, mpirun and workers, and what --trace adds to a step.
 
     python3 tests/bench/run_overhead.py --program build/troupe [--mode processes|ranks] [--ranks 2] [--starts 5]
+                                        [--traces 0]
 
 Threads are told apart by their names; those of COMPUTE are a rank's own work. Shares are of the wall time between two
 samples in the middle of the run: 100% is one core. Linux only (/proc).
@@ -79,13 +80,13 @@ def cpu_seconds(root):
 
 
 class Run:
-    def __init__(self, options, folder, steps):
+    def __init__(self, options, folder, steps, trace=False):
         self.out = os.path.join(folder, "out")
         shutil.rmtree(self.out, ignore_errors=True)
         with open(os.path.join(folder, "run.toml"), "w") as file:
             file.write(CONFIG.format(steps=steps, layers=options.layers, batch=options.batch))
         command = [os.path.abspath(options.program), "train", "run.toml", "--out", "out", "--threads", "1",
-                   "--" + options.mode, str(options.ranks)]
+                   "--" + options.mode, str(options.ranks)] + (["--trace", "trace.json"] if trace else [])
         self.begun = time.monotonic()
         self.process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
@@ -108,6 +109,26 @@ class Run:
         if self.process.returncode != 0:
             sys.exit(f"the run ended with {self.process.returncode}:\n{errors}")
 
+    def step_seconds(self):
+        with open(os.path.join(self.out, "metrics.jsonl")) as file:
+            return [json.loads(line)["step_seconds"] for line in file]
+
+
+def compare_traces(options, folder):
+    """Runs with and without --trace in turn; the medians of their steps, but for the first ones."""
+    plain, traced = [], []
+    for _ in range(options.traces):
+        for medians, trace in (plain, False), (traced, True):
+            run = Run(options, folder, options.steps, trace)
+            run.end()
+            medians.append(1000 * statistics.median(run.step_seconds()[20:]))
+    ratios = [with_it / without for with_it, without in zip(traced, plain)]
+    size = os.path.getsize(os.path.join(folder, "trace.json")) / options.steps
+    print(f"{options.ranks} {options.mode}, a step without --trace {statistics.median(plain):.2f} ms "
+          f"({min(plain):.2f}–{max(plain):.2f}), with it {statistics.median(traced):.2f} ms "
+          f"({min(traced):.2f}–{max(traced):.2f}): x {statistics.median(ratios):.3f} "
+          f"({min(ratios):.3f}–{max(ratios):.3f}), {options.traces} pairs; {size:.0f} bytes of trace a step")
+
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -116,6 +137,7 @@ def main():
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--starts", type=int, default=5, help="runs whose start is timed")
     parser.add_argument("--steps", type=int, default=600, help="of the run whose threads are watched; 0: none")
+    parser.add_argument("--traces", type=int, default=0, help="pairs of runs with and without --trace; 0: none")
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--batch", type=int, default=4)
     options = parser.parse_args()
@@ -130,6 +152,8 @@ def main():
         if starts:
             print(f"exec to the first line of metrics: median {statistics.median(starts):.3f} s "
                   f"({min(starts):.3f}–{max(starts):.3f}, {len(starts)} starts)")
+        if options.traces:
+            return compare_traces(options, folder)
         if options.steps == 0:
             return
         run = Run(options, folder, options.steps)
@@ -138,8 +162,7 @@ def main():
         end = run.wait_for_lines(options.steps - 20)
         after = cpu_seconds(run.process.pid)
         run.end()
-        with open(os.path.join(run.out, "metrics.jsonl")) as file:
-            seconds = [json.loads(line)["step_seconds"] for line in file]
+        seconds = run.step_seconds()
         shares = collections.Counter()
         for thread, (name, spent) in after.items():
             shares[name] += (spent - before.get(thread, (name, 0))[1]) / (end - begin)

@@ -53,6 +53,9 @@ TEST(BenchActors, EveryFigureIsInTheJsonWithItsGoal) {
     EXPECT_GT(figures[name].at("at_most").as_double(), 0) << name;
   }
   EXPECT_GT(figures.at("64 MiB buffers over tcp, spinning: ours to bare sockets").at("median").as_double(), 0);
+  EXPECT_GT(figures.at("broadcast and gather over tcp, 16 nodes x 8 ranks").at("median").as_double(), 0);
+  EXPECT_GT(figures.at("broadcast and gather over tcp, 16 nodes x 8 ranks: root's CPU a node").at("median").as_double(),
+            0);
   // What needs UCX is there, or it is said why not.
   bool is_skipped = false;
   for (const auto& skipped : json.at("skipped").as_array()) {
