@@ -25,6 +25,8 @@ namespace troupe::launcher {
 namespace {
 
 constexpr std::chrono::seconds kPatience{20};
+// For what is on its way to the head when the rank has ended; less than the agent waits for this process.
+constexpr std::chrono::seconds kFarewell{2};
 
 Result<std::string> variable(const char* name) {
   const char* value = std::getenv(name);
@@ -115,13 +117,16 @@ Status worker_command() {
         [&head](TracePiece piece) { return head.try_tell<&train::HeadActor::traced>(std::move(piece)).ok(); });
   }
   const actor::Cause cause = ended.get_future().get();
-  if (trace) trace->deliver_to(nullptr);  // what was worth telling has been sent
+  if (trace) {
+    trace->flush();
+    trace->deliver_to(nullptr);
+  }
   leaving = true;
-  if (cause->kind == actor::Exit::Kind::stopped && !session->aborted()) return {};
-  std::fprintf(stderr, "troupe: %s\n", cause->message().c_str());
-  // After an abort MPI would wait for ranks that are no more.
-  (void)node->stop_blocking(std::chrono::seconds(1)).ok();  // the head hears of it
-  std::_Exit(1);
+  const bool well = cause->kind == actor::Exit::Kind::stopped && !session->aborted();
+  if (!well) std::fprintf(stderr, "troupe: %s\n", cause->message().c_str());
+  (void)node->stop_blocking(kFarewell).ok();  // what was told last reaches the head
+  if (well) return {};
+  std::_Exit(1);  // after an abort MPI would wait for ranks that are no more
 }
 
 }  // namespace

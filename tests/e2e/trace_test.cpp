@@ -167,7 +167,10 @@ TEST_F(Traces, OfRanksThatAreProcessesInOneFileAndOnOneTimeAxis) {
   expect_ranks(trace, 2, 20);
   expect_arrows(trace, true);
   EXPECT_EQ(trace.dropped, 0);
-  for (const char* rank : {"rank 0", "rank 1"}) EXPECT_GE(count(trace.lane(rank, kLoop), "TrainerActor::run"), 1);
+  for (const char* rank : {"rank 0", "rank 1"}) {
+    EXPECT_GE(count(trace.lane(rank, kLoop), "TrainerActor::run"), 1);
+    EXPECT_GE(count(trace.lane(rank, kLoop), "on_stop"), 1) << "its last words arrive";
+  }
   // The head asks before a rank begins, and hears of a step after it was made.
   const std::vector<Span> head = trace.lane("head", kHeadLoop), steps = trace.lane("rank 0", kSteps);
   const auto begins = [](const std::vector<Span>& lane, const std::string& name) {
