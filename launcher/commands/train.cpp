@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <filesystem>
+#include <mutex>
 
 #include "actors/train/head_actor.h"
 #include "actors/train/process_agent_actor.h"
@@ -14,6 +15,7 @@
 #include "launcher/commands/common.h"
 #include "launcher/commands/run_report.h"
 #include "parallel/model/model_options.h"
+#include "runtime/actor/node_warnings.h"
 #include "runtime/actor/threaded_node.h"
 #include "runtime/actor/waiting.h"
 #include "runtime/base/human_format.h"
@@ -33,17 +35,19 @@ struct TrainRequest {
   int threads = 0;
 };
 
-// What a run looks like from outside: lines on stdout, progress on stderr.
+// What a run looks like from outside: lines on stdout, progress on stderr. Thread-safe.
 class TerminalView final : public train::RunObserver {
  public:
   explicit TerminalView(const Clock& clock) : clock_(clock) {}
 
   void stopping(std::string_view signal) {
+    const std::lock_guard lock(mutex_);
     finish_progress();
     say("{}: finishing the step and saving; a second Ctrl-C stops at once", signal);
   }
 
   void preparing(int64_t done, int64_t total) {
+    const std::lock_guard lock(mutex_);
     if (done < bytes_done_ || total != bytes_total_) finish_bytes();  // the next dataset
     if (!bytes_) {
       if (done >= total) return;  // too short to show
@@ -56,6 +60,7 @@ class TerminalView final : public train::RunObserver {
   }
 
   void started(const train::RunStart& start) override {
+    const std::lock_guard lock(mutex_);
     finish_bytes();
     finish_progress();
     const auto& t = start.config.train;
@@ -80,27 +85,31 @@ class TerminalView final : public train::RunObserver {
   }
 
   void stepped(const train::MetricsLine& line) override {
+    const std::lock_guard lock(mutex_);
     if (progress_) progress_->update(line.step, line.loss, tokens_per_step_, line.mfu);
   }
 
   void validated(const train::MetricsLine& line) override {
+    const std::lock_guard lock(mutex_);
     say("step {:<6} held-out loss {:.4f}{}", line.step, *line.validation_loss,
         line.validation_bits_per_byte ? fmt::format(", {:.4f} bits per byte", *line.validation_bits_per_byte) : "");
   }
 
   void warned(const std::string& message) override {
-    finish_progress();
-    fmt::print(stderr, "troupe: warning: {}\n", message);
+    const std::lock_guard lock(mutex_);
+    warn(message);
   }
 
   void traced(const std::string& path, const Result<TraceSummary>& trace) {
+    const std::lock_guard lock(mutex_);
     finish_progress();
-    if (!trace.ok()) return warned(fmt::format("no trace was written: {}", trace.error().message()));
+    if (!trace.ok()) return warn(fmt::format("no trace was written: {}", trace.error().message()));
     say("trace      {} events in {}", trace->events, path);
-    if (trace->dropped > 0) warned(fmt::format("{}: {} more events did not fit, or were lost", path, trace->dropped));
+    if (trace->dropped > 0) warn(fmt::format("{}: {} more events did not fit, or were lost", path, trace->dropped));
   }
 
   void ended(const train::RunEnd& end) override {
+    const std::lock_guard lock(mutex_);
     finish_progress();
     if (end.interrupted) return;
     say("done       {} steps in {}, loss {:.4f}", end.steps, human_duration(end.seconds), end.loss);
@@ -113,6 +122,10 @@ class TerminalView final : public train::RunObserver {
     if (terminal_) fmt::print(stderr, "\r\033[K");  // the progress line gives way
     fmt::print("{}\n", fmt::format(format, std::forward<Args>(args)...));
     std::fflush(stdout);
+  }
+  void warn(const std::string& message) {
+    finish_progress();
+    fmt::print(stderr, "troupe: warning: {}\n", message);
   }
   void finish_bytes() {
     if (bytes_) bytes_->finish();
@@ -129,6 +142,7 @@ class TerminalView final : public train::RunObserver {
   }
 
   const Clock& clock_;
+  std::mutex mutex_;  // what follows
   bool first_generation_ = true;
   const bool terminal_ = isatty(STDERR_FILENO) != 0;
   std::unique_ptr<ByteProgress> bytes_;
@@ -218,9 +232,11 @@ Status train_command(const TrainRequest& request) {
   // The head writes files, and has a loop of its own: links have their heartbeats however long a disk takes. The cores
   // are the ranks': an idle loop sleeps at once.
   constexpr int kHeadLoop = 1;
-  actor::ThreadedNode node(
-      {.name = self.name, .host = self.host, .pid = self.pid, .id = self.node, .trace = tracing.head.get()},
-      kHeadLoop + 1, {.spin = std::chrono::nanoseconds(0)});
+  actor::NodeWarnings warnings(clock, [&view](const std::string& line) { view.warned(line); });
+  actor::NodeOptions of_node{
+      .name = self.name, .host = self.host, .pid = self.pid, .id = self.node, .trace = tracing.head.get()};
+  warnings.hear(of_node);
+  actor::ThreadedNode node(std::move(of_node), kHeadLoop + 1, {.spin = std::chrono::nanoseconds(0)});
   actor::Ref<train::AgentActor> agent;
   if (request.processes == 0) {
     const auto for_threads = node->spawn<train::ThreadAgentActor>(
@@ -228,6 +244,7 @@ Status train_command(const TrainRequest& request) {
     agent = actor::Ref<train::AgentActor>(for_threads.endpoint());
   } else {
     net::Transport& tcp = node.add(std::make_unique<net::TcpTransport>(node.loop(), local, train::kRankLinks));
+    warnings.hear(tcp);
     const std::string address = TROUPE_TRY(node->listen_blocking(tcp, ""));
     train::ProcessGangOptions options{std::filesystem::read_symlink("/proc/self/exe"), address, out + "/workers.log",
                                       threads, local};

@@ -15,6 +15,7 @@
 #include "actors/train/run_trace.h"
 #include "launcher/commands/command.h"
 #include "parallel/comm/mpi_session.h"
+#include "runtime/actor/node_warnings.h"
 #include "runtime/actor/threaded_node.h"
 #include "runtime/actor/waiting.h"
 #include "runtime/base/cores.h"
@@ -99,6 +100,9 @@ Status worker_command() {
     std::fprintf(stderr, "troupe: %s\n", lost->message().c_str());
     std::_Exit(1);
   };
+  actor::NodeWarnings warnings(
+      clock, [](const std::string& line) { std::fprintf(stderr, "troupe: warning: %s\n", line.c_str()); });
+  warnings.hear(options);
   actor::ThreadedNode node(std::move(options), 1, {.spin = std::chrono::nanoseconds(0)});  // the core is the rank's
   net::Transport& tcp = node.add(std::make_unique<net::TcpTransport>(node.loop(), local, train::kRankLinks));
   const net::Peer peer = TROUPE_TRY(node->connect_blocking(tcp, head_address, kPatience));

@@ -111,6 +111,8 @@ TEST_F(Processes, AWorkerOfAnEarlierGenerationIsRefused) {
   expect_failure(stale, 1, {"generation"});
   const size_t before = lines("out");
   EXPECT_TRUE(program.wait_until([&] { return lines("out") > before + 3; })) << "the run goes on";
+  EXPECT_THAT(program.err(), ContainsRegex("troupe: warning: a caller was refused: 127.0.0.1:[0-9]+: trainer-0 \\(host "
+                                           "[^ ]+, pid [0-9]+\\) belongs to generation 0"));
   program.send(SIGINT);
   EXPECT_EQ(program.wait().exit_code, 75);
 }
