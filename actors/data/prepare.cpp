@@ -199,8 +199,10 @@ Result<PreparedTokens> prepare(FileSystem& file_system, const std::vector<std::s
     Result<std::shared_ptr<const TokenFile>> file = TokenFile::open(path.string());
     if (file.ok() && (*file)->info().input_fingerprint == fingerprint &&
         (*file)->info().tokenizer_fingerprint == tokenizer.fingerprint() &&
-        (*file)->info().separator == tokenizer.end_of_text() && (!options.verify || (*file)->verify().ok())) {
-      return PreparedTokens{*std::move(file), true};
+        (*file)->info().separator == tokenizer.end_of_text()) {
+      const Status verified = options.verify ? (*file)->verify([&] { return progress && !progress(0, 0); }) : Status();
+      if (verified.ok()) return PreparedTokens{*std::move(file), true};
+      if (verified.error().kind() == ErrorKind::interrupted) return verified.error();
     }
   }
   if (!options.cache_folder.empty()) TROUPE_TRY(create_directories(file_system, options.cache_folder));

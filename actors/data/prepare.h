@@ -17,7 +17,8 @@
 
 namespace troupe::data {
 
-// Called from one thread at a time, now and then, with bytes of the inputs on disk. False stops the work.
+// Called from one thread at a time, now and then, with bytes of the inputs on disk; with 0 of 0 where tokens of the
+// cache are read. False stops the work.
 using PrepareProgress = std::function<bool(int64_t bytes_done, int64_t bytes_total)>;
 
 // Encodes what the source has left and writes it to `path`. Memory: a few MiB a thread, and 16 bytes a

@@ -33,6 +33,7 @@
 
 #include "runtime/base/file.h"
 #include "runtime/base/result.h"
+#include "runtime/base/stop_check.h"
 
 namespace troupe::data {
 
@@ -50,8 +51,8 @@ class TokenFile {
   // Errors: failed (cannot be opened), damaged (no token file, cut short, checksum).
   static Result<std::shared_ptr<const TokenFile>> open(const std::string& path);
 
-  // Reads every token. Errors: damaged.
-  Status verify() const;
+  // Reads every token. Errors: damaged; interrupted.
+  Status verify(const StopCheck& stop = {}) const;
 
   const std::string& path() const { return path_; }
   const TokenFileInfo& info() const { return info_; }

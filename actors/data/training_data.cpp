@@ -37,7 +37,7 @@ TextOptions text_options(const DataOptions& options) {
 
 }  // namespace
 
-Result<std::unique_ptr<Tokenizer>> open_tokenizer(const DataOptions& options) {
+Result<std::unique_ptr<Tokenizer>> open_tokenizer(const DataOptions& options, const StopCheck& stop) {
   std::vector<NamedPaths> datasets = datasets_of(options);
   if (!options.validation.empty()) datasets.push_back({"data.validation", options.validation, 1});
   std::vector<std::string> paths;
@@ -47,6 +47,7 @@ Result<std::unique_ptr<Tokenizer>> open_tokenizer(const DataOptions& options) {
   std::optional<TextSource> source;
   std::optional<Error> error;
   const auto next = [&]() -> Result<std::optional<Fragment>> {
+    if (is_stopped(stop)) return Error(ErrorKind::interrupted, "stopped while it was learnt");
     if (!source) {
       std::vector<InputFile> files = TROUPE_TRY(list_inputs(paths));
       source = TROUPE_TRY(TextSource::create(std::move(files), text_options(options)));

@@ -19,8 +19,8 @@
 namespace troupe::data {
 
 // The tokenizer that the options name; "characters" learns its vocabulary from all the data named there.
-// Errors: usage, damaged (tokenizer.h, text_source.h).
-Result<std::unique_ptr<Tokenizer>> open_tokenizer(const DataOptions& options);
+// Errors: usage, damaged (tokenizer.h, text_source.h), interrupted.
+Result<std::unique_ptr<Tokenizer>> open_tokenizer(const DataOptions& options, const StopCheck& stop = {});
 
 struct TrainingData {
   Sampler sampler;

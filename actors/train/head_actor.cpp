@@ -58,6 +58,11 @@ Task<Result<RunEnd>> HeadActor::run(Ref<AgentActor> agent) {
     }
     gang_ = {};
     if (failure_) report = *failure_;
+    // A stop that comes before the first plan leaves all as it was, whoever was lost on the way.
+    const bool stopped_early = stopping_ && !computing_ && !failure_ && !report.ok() &&
+                               (lost_ || report.error().kind() == ErrorKind::interrupted);
+    if (stopped_early) report = PlanReport{{}, saved_step_, true};
+    lost_ = lost_ && !stopped_early;
     if (failure_ || !lost_) {
       if (!gone.ok()) context_.observer.warned("the run has ended, but " + gone.error().message());
       if (!report.ok()) co_return std::move(report).error();
@@ -102,6 +107,7 @@ Result<Answer> HeadActor::joined(const std::vector<Result<Answer>>& answers) {
 Task<Result<PlanReport>> HeadActor::generation() {
   lost_ = computing_ = false;
   cause_.clear();
+  if (stopping_) co_return PlanReport{{}, saved_step_, true};
   context_.assignment.generation = TROUPE_CO_TRY(context_.folder.next_generation());
   Result<std::vector<Ref<TrainerActor>>> started = co_await agent_.ask<&AgentActor::start_gang>(
       GangSpec{context_.ranks, context_.assignment.generation, self<HeadActor>()}, context_.options.start_deadline);
@@ -111,6 +117,7 @@ Task<Result<PlanReport>> HeadActor::generation() {
     co_return std::move(started).error();
   }
   gang_ = actor::MeshRef(std::move(*started));
+  if (stopping_) co_return PlanReport{{}, saved_step_, true};
   for (const Ref<TrainerActor>& rank : gang_) watch<&HeadActor::rank_down>(rank);
 
   const auto ready = co_await gang_.ask<&TrainerActor::prepare>(context_.assignment, context_.options.load_deadline);
@@ -259,6 +266,8 @@ std::string HeadActor::loss(const GangEnd& end, const Error& unanswered) const {
 void HeadActor::stop() {
   stopping_ = true;
   for (const Ref<TrainerActor>& rank : gang_) (void)rank.try_tell<&TrainerActor::stop>().ok();
+  // Ranks that are still to come up are not waited for.
+  if (gang_.size() == 0 && agent_) (void)agent_.try_tell<&AgentActor::kill_gang>("the run was asked to stop").ok();
 }
 
 void HeadActor::give_up(const Error& error) {

@@ -109,6 +109,7 @@ Task<Result<std::vector<Ref<TrainerActor>>>> ProcessAgentActor::start_gang(GangS
         co_return environment_error("{} while the ranks came up: {}", end_.first, end_.last_words);
       co_return failed("the ranks did not come up");
     }
+    if (killed_) co_return failed("the ranks were ended while they came up");
     TROUPE_CO_TRY(co_await sleep(kLook));
   }
   std::vector<Ref<TrainerActor>> trainers;

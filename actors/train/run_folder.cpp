@@ -87,6 +87,7 @@ Status RunFolder::write(const MetricsLine& line, bool to_file) {
 }
 
 Status RunFolder::draw(const std::string& title) const {
+  if (!metrics_) return {};
   return write_file_atomically(*files_, out_ + "/loss.svg",
                                draw_loss_curve(title, history_.training, history_.validation));
 }

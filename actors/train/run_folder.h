@@ -40,6 +40,7 @@ class RunFolder {
   Status begin(int64_t step);
   // Keeps the line for the curve, and writes it if `to_file`.
   Status write(const MetricsLine& line, bool to_file);
+  // The curve of what begin() has found and write() has added; nothing before that.
   Status draw(const std::string& title) const;
   double last_loss() const;  // 0 if there is none
 

@@ -47,11 +47,11 @@ bool was_trained_with(const checkpoint::Manifest& manifest, const data::Tokenize
   return label != manifest.labels.end() && label->second == tokenizer.fingerprint();
 }
 
-Result<RunSetup> RunSetup::read(Config& config) {
+Result<RunSetup> RunSetup::read(Config& config, const StopCheck& stop) {
   RunSetup setup;
   setup.options = TROUPE_TRY(read_run_config(config));
   setup.config = config.to_toml();
-  setup.tokenizer = TROUPE_TRY(data::open_tokenizer(setup.options.data));
+  setup.tokenizer = TROUPE_TRY(data::open_tokenizer(setup.options.data, stop));
   TROUPE_TRY(complete_model(setup.options, setup.tokenizer->vocabulary_size()));
   return setup;
 }

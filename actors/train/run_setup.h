@@ -24,8 +24,8 @@ struct RunSetup {
   std::unique_ptr<data::Tokenizer> tokenizer;
   std::optional<data::TrainingData> data;  // once open_data() has succeeded
 
-  // Reads the whole config and opens the tokenizer; writes nothing. Errors: usage, damaged.
-  static Result<RunSetup> read(Config& config);
+  // Reads the whole config and opens the tokenizer; writes nothing. Errors: usage, damaged, interrupted.
+  static Result<RunSetup> read(Config& config, const StopCheck& stop = {});
   // Encodes the data, or takes them from the cache (by default in `out`, which exists). Errors: usage, damaged, failed;
   // interrupted if `progress` returns false.
   Status open_data(const std::string& out, FileSystem& files, ThreadPool& threads,

@@ -33,7 +33,7 @@ Tensor filled(kernels::Device& device, DType dtype, int64_t rows, double weight)
 }  // namespace
 
 Trainer::Trainer(parallel::DecoderConfig config, TrainOptions options, parallel::Numerics numerics,
-                 kernels::Device& device, parallel::Communicator& data)
+                 kernels::Device& device, parallel::Communicator& data, const StopCheck& stop)
     : options_(options),
       device_(device),
       data_(data),
@@ -45,7 +45,10 @@ Trainer::Trainer(parallel::DecoderConfig config, TrainOptions options, parallel:
   if (options_.micro_batch == 0) options_.micro_batch = local_batch();
   TROUPE_CHECK(options_.micro_batch > 0 && local_batch() % options_.micro_batch == 0,
                "microbatches of {} in a rank's batch of {}", options_.micro_batch, local_batch());
-  for (parallel::Parameter* parameter : parameters_->all()) parameter->initialize(options_.seed);
+  for (parallel::Parameter* parameter : parameters_->all()) {
+    if (is_stopped(stop)) break;
+    parameter->initialize(options_.seed);
+  }
 }
 
 parallel::Batch Trainer::upload(const data::SequenceBatch& from, int64_t begin, int64_t end, bool training) {

@@ -9,6 +9,7 @@
 #include "actors/train/rank_activity.h"
 #include "actors/train/train_options.h"
 #include "parallel/comm/communicator.h"
+#include "runtime/base/stop_check.h"
 
 namespace troupe::train {
 
@@ -30,9 +31,10 @@ struct ValidationReport {
 class Trainer {
  public:
   // REQUIRES: config.complete() succeeded; options.global_batch is a multiple of the ranks, and a rank's share of the
-  // microbatch. Parameters are initialised from options.seed. `device` and `data` outlive the trainer.
+  // microbatch. Parameters are initialised from options.seed, until `stop` says so: then the trainer is of no use.
+  // `device` and `data` outlive it.
   Trainer(parallel::DecoderConfig config, TrainOptions options, parallel::Numerics numerics, kernels::Device& device,
-          parallel::Communicator& data);
+          parallel::Communicator& data, const StopCheck& stop = {});
 
   // What all ranks' shares hold together, and whether one of them wants to stop. Throws CommunicationError.
   struct Meeting {

@@ -72,6 +72,7 @@ TrainerActor::~TrainerActor() { interrupt(); }
 // Ends the job at hand, if there is one: other ranks may wait for what it never does.
 void TrainerActor::interrupt() {
   if (jobs_->load() == 0) return;
+  stopped_ = true;
   if (rank_) rank_->request_stop();
   context_.ranks->abort(fmt::format("rank {} was told to stop", context_.ranks->rank()));
 }
@@ -114,7 +115,7 @@ Task<Result<RankReady>> TrainerActor::prepare(RankAssignment assignment) {
   using Made = std::unique_ptr<TrainingRank>;
   Result<Made> rank = TROUPE_CO_TRY(co_await on_thread<Made>([this, assignment = std::move(assignment)] {
     return TrainingRank::create(assignment, context_.setup, context_.device, *context_.ranks, context_.files,
-                                context_.clock, context_.trace);
+                                context_.clock, context_.trace, [this] { return stopped_.load(); });
   }));
   if (!rank.ok()) co_return answer_of<RankReady>(rank.error());
   rank_ = std::move(*rank);
@@ -123,9 +124,9 @@ Task<Result<RankReady>> TrainerActor::prepare(RankAssignment assignment) {
 
 Task<Result<RankLoaded>> TrainerActor::load(CheckpointFolder from) {
   TROUPE_CHECK(rank_, "a checkpoint before prepare()");
-  const Result<int64_t> completed =
-      TROUPE_CO_TRY(co_await on_thread<int64_t>([rank = rank_.get(), from = std::move(from)]() -> Result<int64_t> {
-        TROUPE_TRY(rank->load(from.folder));
+  const Result<int64_t> completed = TROUPE_CO_TRY(
+      co_await on_thread<int64_t>([this, rank = rank_.get(), from = std::move(from)]() -> Result<int64_t> {
+        TROUPE_TRY(rank->load(from.folder, [this] { return stopped_.load(); }));
         return rank->completed();
       }));
   co_return completed.ok() ? RankLoaded{{}, *completed} : answer_of<RankLoaded>(completed.error());
@@ -143,6 +144,7 @@ Task<Result<PlanReport>> TrainerActor::run(StepPlan plan) {
 }
 
 void TrainerActor::stop() {
+  stopped_ = true;
   if (rank_) rank_->request_stop();
 }
 

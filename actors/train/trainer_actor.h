@@ -37,7 +37,7 @@ class TrainerActor final : public actor::Actor {
   actor::Task<Result<RankReady>> prepare(RankAssignment assignment);
   actor::Task<Result<RankLoaded>> load(CheckpointFolder from);
   actor::Task<Result<PlanReport>> run(StepPlan plan);
-  // Ends run() after the step at hand.
+  // Ends run() after the step at hand, and what prepares for it soon, with an interrupted failure.
   void stop();
   // Has sent all of the trace that there is.
   void flush_trace();
@@ -58,6 +58,7 @@ class TrainerActor final : public actor::Actor {
   void interrupt();
 
   RankContext context_;
+  std::atomic<bool> stopped_ = false;                                               // for jobs that prepare
   std::shared_ptr<std::atomic<int>> jobs_ = std::make_shared<std::atomic<int>>(0);  // handed to the thread, not ended
   std::unique_ptr<TrainingRank> rank_;  // written here; jobs use what they find when they are handed over
   RankThread thread_;                   // last: it ends first, with the job at hand

@@ -19,8 +19,12 @@ std::vector<checkpoint::NamedTensor> state_tensors(Trainer& trainer) {
   return tensors;
 }
 
-Status load_state(const checkpoint::Checkpoint& from, Trainer& trainer) {
-  for (auto& [name, tensor] : state_tensors(trainer)) TROUPE_TRY(from.read(name, tensor));
+Status load_state(const checkpoint::Checkpoint& from, Trainer& trainer, const StopCheck& stop) {
+  for (auto& [name, tensor] : state_tensors(trainer)) {
+    if (is_stopped(stop))
+      return Error(ErrorKind::interrupted, fmt::format("{}: stopped while it was read", from.folder()));
+    TROUPE_TRY(from.read(name, tensor));
+  }
   for (parallel::Parameter* parameter : trainer.parameters().all()) parameter->master_changed();
   trainer.set_completed(from.manifest().step);
   return {};

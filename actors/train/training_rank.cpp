@@ -14,10 +14,11 @@ using kernels::Tensor;
 namespace {
 
 Result<std::shared_ptr<const RunSetup>> read_setup(const RankAssignment& assignment, kernels::Device& device,
-                                                   FileSystem& files) {
+                                                   FileSystem& files, const StopCheck& stop) {
   Config config = TROUPE_TRY(Config::parse(assignment.config, assignment.config_path));
-  auto setup = std::make_shared<RunSetup>(TROUPE_TRY(RunSetup::read(config)));
-  TROUPE_TRY(setup->open_data(assignment.out, files, device.threads()));
+  auto setup = std::make_shared<RunSetup>(TROUPE_TRY(RunSetup::read(config, stop)));
+  TROUPE_TRY(
+      setup->open_data(assignment.out, files, device.threads(), [&](int64_t, int64_t) { return !is_stopped(stop); }));
   return std::shared_ptr<const RunSetup>(std::move(setup));
 }
 
@@ -34,17 +35,20 @@ Status check_same(const RankAssignment& assignment, const RunSetup& setup) {
 Result<std::unique_ptr<TrainingRank>> TrainingRank::create(const RankAssignment& assignment,
                                                            std::shared_ptr<const RunSetup> setup,
                                                            kernels::Device& device, parallel::Communicator& ranks,
-                                                           FileSystem& files, const Clock& clock, TraceSink* trace) {
-  if (setup == nullptr) setup = TROUPE_TRY(read_setup(assignment, device, files));
+                                                           FileSystem& files, const Clock& clock, TraceSink* trace,
+                                                           const StopCheck& stop) {
+  if (setup == nullptr) setup = TROUPE_TRY(read_setup(assignment, device, files, stop));
   TROUPE_TRY(check_same(assignment, *setup));
   TROUPE_TRY(setup->check_ranks(ranks.size()));
-  return std::unique_ptr<TrainingRank>(
-      new TrainingRank(assignment, std::move(setup), device, ranks, files, clock, trace));
+  std::unique_ptr<TrainingRank> rank(
+      new TrainingRank(assignment, std::move(setup), device, ranks, files, clock, trace, stop));
+  if (is_stopped(stop)) return Error(ErrorKind::interrupted, "stopped while the model was built");
+  return rank;
 }
 
 TrainingRank::TrainingRank(const RankAssignment& assignment, std::shared_ptr<const RunSetup> setup,
                            kernels::Device& device, parallel::Communicator& ranks, FileSystem& files,
-                           const Clock& clock, TraceSink* trace)
+                           const Clock& clock, TraceSink* trace, const StopCheck& stop)
     : device_(device),
       ranks_(ranks),
       clock_(clock),
@@ -54,15 +58,15 @@ TrainingRank::TrainingRank(const RankAssignment& assignment, std::shared_ptr<con
       config_(assignment.config),
       setup_(std::move(setup)),
       trainer_(std::make_unique<Trainer>(setup_->options.model, setup_->options.train,
-                                         setup_->options.numerics.numerics, device, ranks)),
+                                         setup_->options.numerics.numerics, device, ranks, stop)),
       peak_flops_(assignment.peak_flops),
       flops_per_token_(setup_->options.model.training_flops_per_token(setup_->options.train.sequence_length)) {
   trainer_->report_to(&activity_);
 }
 
-Status TrainingRank::load(const std::string& folder) {
+Status TrainingRank::load(const std::string& folder, const StopCheck& stop) {
   const checkpoint::Checkpoint checkpoint = TROUPE_TRY(checkpoint::Checkpoint::open(folder));
-  TROUPE_TRY(load_state(checkpoint, *trainer_));
+  TROUPE_TRY(load_state(checkpoint, *trainer_, stop));
   sequences_ = checkpoint.manifest().sequences;
   return {};
 }

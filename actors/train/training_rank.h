@@ -25,14 +25,16 @@ class TrainingRank {
  public:
   // `setup` is what the ranks of a process share; null: it is read here. `device`, `ranks` (the group of all ranks),
   // `files`, `clock` and `trace` (null: none) outlive it. Errors as RunSetup; usage: a batch that does not divide by
-  // the ranks; failed: data or tokenizer are not those of the assignment.
+  // the ranks; failed: data or tokenizer are not those of the assignment; interrupted: `stop` said so.
   static Result<std::unique_ptr<TrainingRank>> create(const RankAssignment& assignment,
                                                       std::shared_ptr<const RunSetup> setup, kernels::Device& device,
                                                       parallel::Communicator& ranks, FileSystem& files,
-                                                      const Clock& clock, TraceSink* trace = nullptr);
+                                                      const Clock& clock, TraceSink* trace = nullptr,
+                                                      const StopCheck& stop = {});
 
-  // Takes the state of a checkpoint; all ranks the same. Errors (damaged): it cannot be read to its last byte.
-  Status load(const std::string& folder);
+  // Takes the state of a checkpoint; all ranks the same. Errors: damaged, if it cannot be read to its last byte;
+  // interrupted. After an error this is of no use.
+  Status load(const std::string& folder, const StopCheck& stop = {});
 
   // Carries a plan out. Errors (failed): on all ranks, a loss that is not finite; on rank 0, a checkpoint that could
   // not be staged: no other rank waits for that. Throws CommunicationError. REQUIRES: plan.first_step is completed()
@@ -49,7 +51,8 @@ class TrainingRank {
 
  private:
   TrainingRank(const RankAssignment& assignment, std::shared_ptr<const RunSetup> setup, kernels::Device& device,
-               parallel::Communicator& ranks, FileSystem& files, const Clock& clock, TraceSink* trace);
+               parallel::Communicator& ranks, FileSystem& files, const Clock& clock, TraceSink* trace,
+               const StopCheck& stop);
   Result<std::optional<MetricsLine>> step();  // none: one of the ranks was told to stop
   data::SequenceBatch read(int64_t begin, int64_t end);
   bool validates_after(int64_t step) const;

@@ -197,9 +197,11 @@ Result<Tracing> begin_trace(FileSystem& files, const std::string& path, const ne
 }
 
 Status train_command(const TrainRequest& request) {
+  const StopSignals signals;
   Config config = TROUPE_TRY(Config::load(request.config));
   for (const std::string& assignment : request.overrides) TROUPE_TRY(config.set(assignment));
-  const auto shared_setup = std::make_shared<train::RunSetup>(TROUPE_TRY(train::RunSetup::read(config)));
+  const auto shared_setup = std::make_shared<train::RunSetup>(
+      TROUPE_TRY(train::RunSetup::read(config, [&signals] { return signals.stop_requested(); })));
   train::RunSetup& setup = *shared_setup;
   std::optional<int> asked;
   if (request.ranks > 0) asked = request.ranks;
@@ -209,7 +211,6 @@ Status train_command(const TrainRequest& request) {
 
   PosixFileSystem files;
   const SteadyClock clock;
-  const StopSignals signals;
   TerminalView view(clock);
   const std::string out =
       request.out.empty() ? "runs/" + std::filesystem::path(request.config).stem().string() : request.out;
@@ -279,7 +280,8 @@ Status train_command(const TrainRequest& request) {
   if (!stopped.ok()) return Error(stopped.error());
   if (!end->interrupted) return {};
   if (end->checkpoint.empty())
-    return Error(ErrorKind::interrupted, "stopped before the first step; there was nothing to save yet");
+    return Error(ErrorKind::interrupted,
+                 "stopped before the first step; there is nothing new to save; start again with --resume");
   return Error(ErrorKind::interrupted,
                fmt::format("stopped after step {} of {}, state saved in {}; go on with --resume", end->steps,
                            setup.options.train.steps, end->checkpoint));

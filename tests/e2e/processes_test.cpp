@@ -264,6 +264,17 @@ TEST_F(Processes, ASignalStopsAllOfThemAfterTheSameStep) {
   expect_failure(outcome, 75, {"state saved in " + checkpoint("out", steps), "--resume"});
 }
 
+TEST_F(Processes, ASignalWhileTheyComeUpIsNotWaitedFor) {
+  RunningProgram program(arguments("out", "--processes", 2, endless_), here());
+  EXPECT_TRUE(program.wait_until([&] { return gang_of(program.pid()).mpirun.has_value(); }));
+  const std::vector<Process> family = family_of(program.pid());
+  program.send(SIGTERM);
+  expect_failure(program.wait(), 75, {"stopped before the first step", "--resume"});
+  for (const Process& process : family) EXPECT_TRUE(ends(process.pid, 2000)) << process.command;
+  EXPECT_FALSE(exists("out/checkpoints"));
+  train_on("out", "--processes", 2, {}, true);
+}
+
 TEST_F(Processes, AWorkerByItselfSaysWhoStartsIt) {
   expect_failure(troupe({"worker"}), 2, {"TROUPE_HEAD", "troupe train --processes"});
 }

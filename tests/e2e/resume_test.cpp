@@ -82,6 +82,24 @@ TEST_F(Resume, ASignalStopsAfterTheStepAndSaves) {
   }
 }
 
+TEST_F(Resume, ASignalWhileDataArePreparedIsNotWaitedFor) {
+  std::string text;
+  while (text.size() < 40'000'000) text += "the rain falls on a green hill, and every river runs down to the sea\n";
+  write("long.txt", text);
+  for (const char* tokenizer : {"characters", "bytes"}) {
+    RunOptions options;
+    options.folder = folder();
+    RunningProgram program(
+        train_arguments(tokenizer, {"data.train=long.txt", std::string("data.tokenizer=") + tokenizer}), options);
+    const double before = program.cpu_seconds();
+    EXPECT_TRUE(program.wait_until([&] { return program.cpu_seconds() > before; })) << "it reads";
+    program.send(SIGTERM);
+    const Outcome outcome = program.wait();
+    EXPECT_EQ(outcome.exit_code, 75) << describe(outcome);
+    EXPECT_FALSE(exists(std::string(tokenizer) + "/checkpoints"));
+  }
+}
+
 TEST_F(Resume, ASecondInterruptStopsAtOnce) {
   RunOptions options;
   options.folder = folder();

@@ -201,6 +201,18 @@ TEST_F(PrepareTest, MakesADamagedFileAgain) {
   EXPECT_TRUE(run({path}, bytes_)->reused);
 }
 
+TEST_F(PrepareTest, StopsWhileItReadsTheCacheAndLeavesItAsItWas) {
+  const std::string path = write("a.txt", words(1000));
+  ASSERT_FALSE(run({path}, bytes_)->reused);
+  ThreadPool pool(2);
+  PrepareOptions options;
+  options.cache_folder = this->path("cache");
+  const auto stopped = prepare(files_, {path}, options, bytes_, pool, [](int64_t, int64_t) { return false; });
+  ASSERT_FALSE(stopped.ok());
+  EXPECT_EQ(stopped.error().kind(), ErrorKind::interrupted);
+  EXPECT_TRUE(run({path}, bytes_)->reused);
+}
+
 TEST_F(PrepareTest, ReportsProgressUpToTheTotal) {
   const std::string path = write("a.txt", words(10000000));
   ThreadPool pool(2);

@@ -52,6 +52,16 @@ TEST_F(TokenFileTest, GivesBackDocumentsWithSeparatorsBetween) {
   }
 }
 
+TEST_F(TokenFileTest, StopsVerifyingWhenNobodyWantsItAnyMore) {
+  PosixFileSystem files;
+  auto writer = TokenFileWriter::create(files, path("a.tokens"), info(7, 300)).value();
+  ASSERT_TRUE(writer.append(std::vector<int32_t>{1, 258}, 5, true).ok());
+  ASSERT_TRUE(writer.finish().ok());
+  const auto file = TokenFile::open(path("a.tokens")).value();
+  EXPECT_EQ(file->verify([] { return true; }).error().kind(), ErrorKind::interrupted);
+  EXPECT_TRUE(file->verify([] { return false; }).ok());
+}
+
 TEST_F(TokenFileTest, HasTheDocumentedLayout) {
   PosixFileSystem files;
   auto writer = TokenFileWriter::create(files, path("a.tokens"), info(7, 300)).value();

@@ -101,6 +101,15 @@ TEST(DataOptions, SayWhatIsWrongWithThem) {
   EXPECT_THAT(config_error("[[data.mixture]]\npath = \"a\"\nweight = 0\n"), testing::HasSubstr("weight"));
 }
 
+TEST_F(TrainingDataTest, StopsWhileATokenizerLearnsItsCharacters) {
+  int fragments = 0;
+  const auto stopped = open_tokenizer(options({write("a.txt", std::string(5'000'000, 'a'))}, "characters"),
+                                      [&] { return ++fragments > 2; });
+  ASSERT_FALSE(stopped.ok());
+  EXPECT_EQ(stopped.error().kind(), ErrorKind::interrupted);
+  EXPECT_EQ(fragments, 3);
+}
+
 TEST_F(TrainingDataTest, HoldsOutTheTailOfOneText) {
   DataOptions o = options({write("a.txt", words(1000))}, "characters");
   o.validation_fraction = 0.1;

@@ -27,10 +27,12 @@ struct FaultyFiles final : PosixFileSystem {
   }
   Result<std::unique_ptr<WritableFile>> create(const std::string& path) override {
     if (no_memory_for_shards && path.find("/shard-") != std::string::npos) throw std::bad_alloc();
+    if (encoding && path.find(".tokens") != std::string::npos) encoding();
     return PosixFileSystem::create(path);
   }
   std::string refuse_to_remove;
   bool no_memory_for_shards = false;
+  std::function<void()> encoding;  // somebody begins to
 };
 
 class TestAgent final : public AgentActor {
@@ -77,7 +79,8 @@ class HeadTest : public RunTest {
     const auto shared = setup(text);
     RunFolder folder = RunFolder::take(faulty_, path("out"), true).value();
     actor::ThreadedNode node({.name = "head"}, 2);
-    TestAgent::Told told{.gang = {1, faulty_, clock_, shared}, .left = left_, .generations = &generations_};
+    TestAgent::Told told{
+        .gang = {1, faulty_, clock_, ranks_read_ ? nullptr : shared}, .left = left_, .generations = &generations_};
     const actor::Ref<AgentActor> agent(node->spawn<TestAgent>({.reentrant = true}, told).endpoint());
     HeadContext context{.setup = *shared,
                         .folder = folder,
@@ -107,6 +110,7 @@ class HeadTest : public RunTest {
   const SteadyClock clock_;
   Observer seen_;
   std::optional<Error> left_;
+  bool ranks_read_ = false;  // what the head has read, once more
   std::atomic<int> generations_ = 0;
 };
 
@@ -150,6 +154,30 @@ TEST_F(HeadTest, AStopBeforeTheFirstPlanLeavesNothing) {
   EXPECT_TRUE(end->interrupted);
   EXPECT_EQ(end->checkpoint, "");
   EXPECT_FALSE(std::filesystem::exists(path("out/checkpoints")));
+}
+
+TEST_F(HeadTest, AStopWhileRanksReadTheirDataIsNotWaitedFor) {
+  ranks_read_ = true;
+  std::once_flag once;
+  const auto end = run(config(), false, [&](const actor::Ref<HeadActor>& head) {
+    std::filesystem::remove_all(path("out/tokens"));
+    faulty_.encoding = [&, head] {
+      std::call_once(once, [&] {
+        EXPECT_TRUE(head.ask_blocking<&HeadActor::stop>(std::chrono::minutes(1)).ok());
+        // After the stop in the same mailboxes.
+        const auto ranks = head.ask_blocking<&HeadActor::ranks>(std::chrono::minutes(1)).value();
+        for (const actor::Ref<TrainerActor>& rank : ranks)
+          EXPECT_TRUE(rank.ask_blocking<&TrainerActor::report>(std::chrono::minutes(1)).ok());
+      });
+    };
+  });
+  ASSERT_TRUE(end.ok()) << end.error().message();
+  EXPECT_TRUE(end->interrupted);
+  EXPECT_EQ(end->checkpoint, "");
+  EXPECT_EQ(generations_, 1);
+  EXPECT_THAT(seen_.warnings, IsEmpty());
+  EXPECT_TRUE(std::filesystem::is_empty(path("out/tokens"))) << "the data were encoded to their end";
+  EXPECT_FALSE(std::filesystem::exists(path("out/loss.svg")));
 }
 
 TEST_F(HeadTest, ACheckpointThatCannotBeReadIsNotSetAsideForAnOlderOne) {

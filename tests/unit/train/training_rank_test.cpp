@@ -136,6 +136,31 @@ TEST_F(TrainingRankTest, ReadsTheSetupThatItIsNotGiven) {
   EXPECT_GT((*rank)->parameters(), 0);
 }
 
+TEST_F(TrainingRankTest, AStopEndsWhatPreparesForTheFirstStep) {
+  const auto shared = setup(config());
+  const auto told = assignment(config(), *shared);
+  const auto create = [&](const std::shared_ptr<const RunSetup>& given, const StopCheck& stop) {
+    return TrainingRank::create(told, given, *device_, *alone_, files_, clock_, nullptr, stop);
+  };
+  const auto unread = create(nullptr, [] { return true; });
+  ASSERT_FALSE(unread.ok());
+  EXPECT_EQ(unread.error().kind(), ErrorKind::interrupted);
+  int asked = 0;
+  const auto unbuilt = create(shared, [&] { return ++asked > 2; });
+  ASSERT_FALSE(unbuilt.ok());
+  EXPECT_EQ(unbuilt.error().kind(), ErrorKind::interrupted);
+  EXPECT_EQ(asked, 4) << "two parameters were initialised, the others were not";
+
+  const auto rank = create(shared, {}).value();
+  Recorder seen;
+  ASSERT_TRUE(rank->run({1, 1}, seen).ok());
+  checkpoint::CheckpointStore store(files_, path("out/checkpoints"));
+  const auto folder = store.publish(seen.checkpoints.at(0));
+  ASSERT_TRUE(folder.ok()) << folder.error().message();
+  EXPECT_EQ(rank->load(*folder, [] { return true; }).error().kind(), ErrorKind::interrupted);
+  EXPECT_TRUE(create(shared, {}).value()->load(*folder).ok());
+}
+
 TEST_F(TrainingRankTest, RefusesDataThatAreNotTheHeads) {
   const RankAssignment of_head = assignment(config(), *setup(config()));
   write("text.txt", std::string(2000, 'x'));
