@@ -196,8 +196,7 @@ Result<Tracing> begin_trace(FileSystem& files, const std::string& path, const ne
   return tracing;
 }
 
-Status train_command(const TrainRequest& request) {
-  const StopSignals signals;
+Status train_command(const TrainRequest& request, const StopSignals& signals) {
   Config config = TROUPE_TRY(Config::load(request.config));
   for (const std::string& assignment : request.overrides) TROUPE_TRY(config.set(assignment));
   const auto shared_setup = std::make_shared<train::RunSetup>(
@@ -312,7 +311,11 @@ void add_train_command(CLI::App& app, Action& action) {
   command->footer(
       "While it runs: Ctrl-C (SIGINT), SIGTERM and SIGUSR1 finish the step, save and end with 75; SIGQUIT\n"
       "(Ctrl-\\) prints what head and ranks are doing and whom they wait for, and the run goes on.");
-  command->callback([&action, request] { action = [request] { return train_command(*request); }; });
+  command->callback([&action, request] {
+    // They live as long as the action: until its outcome has been printed.
+    const auto signals = std::make_shared<const StopSignals>();
+    action = [request, signals] { return train_command(*request, *signals); };
+  });
 }
 
 }  // namespace troupe::launcher

@@ -1,4 +1,5 @@
-// A handler has no argument of its own, so the living object's flag is found through one static pointer.
+// A handler has no argument of its own, and may still run on another thread when the object that wanted it has gone: so
+// what handlers touch is static and never destroyed. An object owns it while it lives.
 #include "runtime/base/signals.h"
 
 #include <semaphore.h>
@@ -17,21 +18,21 @@ namespace {
 constexpr std::array kSignals{SIGINT, SIGTERM, SIGUSR1};
 
 struct Flags {
+  std::atomic<bool> owned{false};
   std::atomic<int> first{0};
   std::atomic<int> interrupts{0};
 };
-static_assert(std::atomic<int>::is_always_lock_free && std::atomic<Flags*>::is_always_lock_free);
+static_assert(std::atomic<int>::is_always_lock_free && std::atomic<bool>::is_always_lock_free);
 
-std::atomic<Flags*> living{nullptr};
+Flags flags;
 
 // Async-signal-safe: lock-free atomics, write and _exit only.
 void handle(int signal) {
   const int saved_errno = errno;
-  Flags* flags = living.load();
-  if (flags) {
+  if (flags.owned) {
     int none = 0;
-    flags->first.compare_exchange_strong(none, signal);
-    if (signal == SIGINT && flags->interrupts.fetch_add(1) > 0) {
+    flags.first.compare_exchange_strong(none, signal);
+    if (signal == SIGINT && flags.interrupts.fetch_add(1) > 0) {
       constexpr char kMessage[] = "\ntroupe: interrupted again: leaving at once, without saving\n";
       [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, kMessage, sizeof(kMessage) - 1);
       ::_exit(128 + SIGINT);
@@ -40,25 +41,34 @@ void handle(int signal) {
   errno = saved_errno;
 }
 
-std::atomic<sem_t*> reports{nullptr};
+struct Reports {
+  Reports() { TROUPE_CHECK(::sem_init(&asked, 0, 0) == 0); }
+  std::atomic<bool> owned{false};
+  sem_t asked;
+};
+
+Reports& reports() {
+  static Reports never_destroyed;  // a semaphore needs no end
+  return never_destroyed;
+}
+std::atomic<sem_t*> report_asked{nullptr};  // for the handler, which must not initialise
 
 // Async-signal-safe: an atomic and sem_post.
 void handle_report(int) {
   const int saved_errno = errno;
-  if (sem_t* living_reports = reports.load()) ::sem_post(living_reports);
+  if (sem_t* asked = report_asked.load()) ::sem_post(asked);
   errno = saved_errno;
 }
 
 }  // namespace
 
 struct StopSignals::State {
-  Flags flags;
   std::array<struct sigaction, kSignals.size()> before{};
 };
 
 StopSignals::StopSignals() : state_(std::make_unique<State>()) {
-  Flags* none = nullptr;
-  TROUPE_CHECK(living.compare_exchange_strong(none, &state_->flags), "two objects handle the process's signals");
+  TROUPE_CHECK(!flags.owned.exchange(true), "two objects handle the process's signals");
+  flags.first = flags.interrupts = 0;
   struct sigaction action{};
   action.sa_handler = handle;
   action.sa_flags = SA_RESTART;
@@ -72,10 +82,10 @@ StopSignals::StopSignals() : state_(std::make_unique<State>()) {
 
 StopSignals::~StopSignals() {
   for (size_t i = 0; i < kSignals.size(); ++i) ::sigaction(kSignals[i], &state_->before[i], nullptr);
-  living.store(nullptr);
+  flags.owned = false;
 }
 
-int StopSignals::signal() const { return state_->flags.first.load(std::memory_order_relaxed); }
+int StopSignals::signal() const { return flags.first.load(std::memory_order_relaxed); }
 
 std::string_view StopSignals::signal_name() const {
   switch (signal()) {
@@ -87,15 +97,15 @@ std::string_view StopSignals::signal_name() const {
 }
 
 struct ReportSignal::State {
-  sem_t asked;
   std::atomic<bool> released{false};
   struct sigaction before{};
 };
 
 ReportSignal::ReportSignal() : state_(std::make_unique<State>()) {
-  TROUPE_CHECK(::sem_init(&state_->asked, 0, 0) == 0);
-  sem_t* none = nullptr;
-  TROUPE_CHECK(reports.compare_exchange_strong(none, &state_->asked), "two objects handle SIGQUIT");
+  TROUPE_CHECK(!reports().owned.exchange(true), "two objects handle SIGQUIT");
+  while (::sem_trywait(&reports().asked) == 0) {  // for one that has gone
+  }
+  report_asked = &reports().asked;
   struct sigaction action{};
   action.sa_handler = handle_report;
   action.sa_flags = SA_RESTART;
@@ -105,19 +115,18 @@ ReportSignal::ReportSignal() : state_(std::make_unique<State>()) {
 
 ReportSignal::~ReportSignal() {
   ::sigaction(SIGQUIT, &state_->before, nullptr);
-  reports.store(nullptr);
-  ::sem_destroy(&state_->asked);
+  reports().owned = false;
 }
 
 bool ReportSignal::wait() {
-  while (::sem_wait(&state_->asked) != 0) {
+  while (::sem_wait(&reports().asked) != 0) {
   }
   return !state_->released;
 }
 
 void ReportSignal::release() {
   state_->released = true;
-  ::sem_post(&state_->asked);
+  ::sem_post(&reports().asked);
 }
 
 }  // namespace troupe

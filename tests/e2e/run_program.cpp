@@ -41,12 +41,13 @@ bool take(int pipe, std::string& into) {
   return got > 0;
 }
 
-// Whether `signal`, sent to the process, waits to be delivered.
-bool is_pending(pid_t process, int signal) {
+// Whether a set of signals in the process's status holds `signal`; no set of a zombie does.
+bool is_in(pid_t process, const char* set, int signal) {
   std::ifstream status("/proc/" + std::to_string(process) + "/status");
   for (std::string line; std::getline(status, line);) {
     if (line.starts_with("State:") && line.find('Z') != std::string::npos) return false;
-    if (line.starts_with("ShdPnd:")) return std::stoull(line.substr(7), nullptr, 16) >> (signal - 1) & 1;
+    if (const std::string name = std::string(set) + ":"; line.starts_with(name))
+      return std::stoull(line.substr(name.size()), nullptr, 16) >> (signal - 1) & 1;
   }
   return false;
 }
@@ -120,8 +121,10 @@ bool RunningProgram::wait_for_output(const std::string& text) {
 
 void RunningProgram::send(int signal) {
   ::kill(process_, signal);
-  wait_until([&] { return !is_pending(process_, signal); });
+  wait_until([&] { return !is_in(process_, "ShdPnd", signal); });
 }
+
+bool RunningProgram::catches(int signal) const { return is_in(process_, "SigCgt", signal); }
 
 double RunningProgram::cpu_seconds() const {
   std::ifstream file("/proc/" + std::to_string(process_) + "/stat");

@@ -43,6 +43,8 @@ class RunningProgram {
   // Until it ends.
   Outcome wait();
   pid_t pid() const { return process_; }
+  // Whether it has a handler for the signal.
+  bool catches(int signal) const;
   // What it has computed so far, all threads together.
   double cpu_seconds() const;
 

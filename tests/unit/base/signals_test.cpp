@@ -3,9 +3,9 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
-#include <thread>
-
+#include <atomic>
 #include <cstdlib>
+#include <thread>
 #include <utility>
 
 #include "runtime/base/check.h"
@@ -49,6 +49,31 @@ TEST(StopSignals, RestoresTheHandlersThatWere) {
   raise(SIGUSR1);
   EXPECT_EQ(other_calls, 1);
   sigaction(SIGUSR1, &before, nullptr);
+}
+
+// A handler that runs on another thread may end after the object has: what it uses must not end with that.
+TEST(StopSignals, MayGoWhileSignalsCome) {
+  struct sigaction ignored{}, before{}, before_report{};
+  ignored.sa_handler = SIG_IGN;
+  sigaction(SIGUSR1, &ignored, &before);
+  sigaction(SIGQUIT, &ignored, &before_report);
+  std::atomic<bool> enough = false;
+  std::thread sender([&] {
+    while (!enough) {
+      raise(SIGUSR1);
+      raise(SIGQUIT);
+    }
+  });
+  int heard = 0;
+  for (int i = 0; i < 2000 || heard == 0; ++i) {
+    StopSignals signals;
+    ReportSignal reports;
+    heard += reports.wait() && signals.stop_requested() ? 1 : 0;
+  }
+  enough = true;
+  sender.join();
+  sigaction(SIGUSR1, &before, nullptr);
+  sigaction(SIGQUIT, &before_report, nullptr);
 }
 
 TEST(StopSignals, OnlyOneMayLiveAtATime) {
