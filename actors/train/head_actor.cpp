@@ -104,6 +104,18 @@ Result<Answer> HeadActor::joined(const std::vector<Result<Answer>>& answers) {
   return answers.front();
 }
 
+template <class Answer>
+Result<Answer> HeadActor::in_time(const std::vector<Result<Answer>>& answers, std::chrono::nanoseconds asked,
+                                  std::string_view what) {
+  Result<Answer> all = joined(answers);
+  const std::chrono::nanoseconds deadline = context_.options.load_deadline;
+  if (!lost_ || now() - asked < deadline) return all;
+  lost_ = false;  // another generation would be as slow
+  const auto late = std::ranges::find_if(answers, [](const Result<Answer>& answer) { return !answer.ok(); });
+  return failed("rank {} has not {} within {}: is its disk too slow?", late - answers.begin(), what,
+                human_duration(std::chrono::duration<double>(deadline).count()));
+}
+
 Task<Result<PlanReport>> HeadActor::generation() {
   lost_ = computing_ = false;
   cause_.clear();
@@ -120,8 +132,9 @@ Task<Result<PlanReport>> HeadActor::generation() {
   if (stopping_) co_return PlanReport{{}, saved_step_, true};
   for (const Ref<TrainerActor>& rank : gang_) watch<&HeadActor::rank_down>(rank);
 
+  const auto asked = now();
   const auto ready = co_await gang_.ask<&TrainerActor::prepare>(context_.assignment, context_.options.load_deadline);
-  const RankReady first = TROUPE_CO_TRY(joined(ready));
+  const RankReady first = TROUPE_CO_TRY(in_time(ready, asked, "opened its data and built its model"));
   int64_t completed = TROUPE_CO_TRY(co_await load_newest());
   last_step_ = saved_step_ = completed;
   TROUPE_CO_TRY(context_.folder.begin(completed));
@@ -172,8 +185,10 @@ Task<Result<RankLoaded>> HeadActor::load(const std::string& folder) {
   const Status fits = context_.setup.check_fits(*checkpoint);
   other_run_ = !fits.ok();  // no older one would fit better
   if (!fits.ok()) co_return Error(fits.error());
-  auto loaded =
-      joined(co_await gang_.ask<&TrainerActor::load>(CheckpointFolder{folder}, context_.options.load_deadline));
+  const auto asked = now();
+  const auto answers =
+      co_await gang_.ask<&TrainerActor::load>(CheckpointFolder{folder}, context_.options.load_deadline);
+  auto loaded = in_time(answers, asked, "read " + folder);
   if (!loaded.ok() || !saved_.empty()) co_return loaded;
   if (const std::string differences = context_.setup.differences_from(*checkpoint); !differences.empty())
     context_.observer.warned(fmt::format("{} is of another run: {}; it goes on as this one", folder, differences));

@@ -68,6 +68,10 @@ class HeadActor final : public actor::Actor {
   actor::Task<Result<PlanReport>> generation();
   template <class Answer>
   Result<Answer> joined(const std::vector<Result<Answer>>& answers);
+  // The same of what had a deadline and was asked at `asked`: a rank that took longer is slow, and not lost.
+  template <class Answer>
+  Result<Answer> in_time(const std::vector<Result<Answer>>& answers, std::chrono::nanoseconds asked,
+                         std::string_view what);
   // The step of what was loaded.
   actor::Task<Result<int64_t>> load_newest();
   actor::Task<Result<RankLoaded>> load(const std::string& folder);

@@ -2,6 +2,7 @@
 #include "actors/train/head_actor.h"
 
 #include <atomic>
+#include <future>
 #include <mutex>
 #include <new>
 
@@ -41,6 +42,7 @@ class TestAgent final : public AgentActor {
     ThreadGangOptions gang;
     std::optional<Error> left = {};  // what end_gang() says at the end
     std::atomic<int>* generations = nullptr;
+    std::function<void()> ending = {};  // a gang is about to be ended
   };
   explicit TestAgent(Told told) : told_(std::move(told)) {}
   actor::Task<void> on_start() override {
@@ -55,6 +57,7 @@ class TestAgent final : public AgentActor {
     (void)co_await agent_.tell<&ThreadAgentActor::kill_gang>(std::move(reason));
   }
   actor::Task<Result<GangEnd>> end_gang() override {
+    if (told_.ending) told_.ending();
     auto end = co_await agent_.ask<&ThreadAgentActor::end_gang>(actor::kNever);
     if (told_.left) co_return Error(*told_.left);
     co_return end;
@@ -79,8 +82,10 @@ class HeadTest : public RunTest {
     const auto shared = setup(text);
     RunFolder folder = RunFolder::take(faulty_, path("out"), true).value();
     actor::ThreadedNode node({.name = "head"}, 2);
-    TestAgent::Told told{
-        .gang = {1, faulty_, clock_, ranks_read_ ? nullptr : shared}, .left = left_, .generations = &generations_};
+    TestAgent::Told told{.gang = {1, faulty_, clock_, ranks_read_ ? nullptr : shared},
+                         .left = left_,
+                         .generations = &generations_,
+                         .ending = ending_};
     const actor::Ref<AgentActor> agent(node->spawn<TestAgent>({.reentrant = true}, told).endpoint());
     HeadContext context{.setup = *shared,
                         .folder = folder,
@@ -89,7 +94,8 @@ class HeadTest : public RunTest {
                         .config_json = "{}",
                         .ranks = 2,
                         .resume = resume,
-                        .clock = clock_};
+                        .clock = clock_,
+                        .options = options_};
     const auto head = node->spawn<HeadActor>({.loop = 1, .reentrant = true}, std::move(context));
     if (then) then(head);
     auto end = head.ask_blocking<&HeadActor::run>(agent, std::chrono::minutes(1));
@@ -110,6 +116,8 @@ class HeadTest : public RunTest {
   const SteadyClock clock_;
   Observer seen_;
   std::optional<Error> left_;
+  std::function<void()> ending_;
+  HeadOptions options_;
   bool ranks_read_ = false;  // what the head has read, once more
   std::atomic<int> generations_ = 0;
 };
@@ -178,6 +186,20 @@ TEST_F(HeadTest, AStopWhileRanksReadTheirDataIsNotWaitedFor) {
   EXPECT_THAT(seen_.warnings, IsEmpty());
   EXPECT_TRUE(std::filesystem::is_empty(path("out/tokens"))) << "the data were encoded to their end";
   EXPECT_FALSE(std::filesystem::exists(path("out/loss.svg")));
+}
+
+TEST_F(HeadTest, ARankThatIsTooSlowToPrepareIsNamedAsThatAndNotAsLost) {
+  ranks_read_ = true;
+  options_.load_deadline = std::chrono::milliseconds(50);
+  std::promise<void> given_up;
+  const auto released = given_up.get_future().share();
+  ending_ = [&] { given_up.set_value(); };
+  faulty_.encoding = [&] { released.wait(); };
+  const auto end = run(config(), false, [&](const auto&) { std::filesystem::remove_all(path("out/tokens")); });
+  ASSERT_FALSE(end.ok());
+  EXPECT_THAT(end.error().message(), HasSubstr("rank 0 has not opened its data and built its model within"));
+  EXPECT_EQ(generations_, 1) << "another would be as slow";
+  EXPECT_THAT(seen_.warnings, IsEmpty());
 }
 
 TEST_F(HeadTest, ACheckpointThatCannotBeReadIsNotSetAsideForAnOlderOne) {
