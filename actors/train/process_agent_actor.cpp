@@ -67,7 +67,8 @@ Result<ChildProcess> ProcessAgentActor::start_processes(const GangSpec& spec) co
                          {kTokenVariable, options_.node.token()},
                          {kGenerationVariable, std::to_string(spec.generation)},
                          {kThreadsVariable, std::to_string(options_.threads)},
-                         {kKeeperVariable, ends_->address()}};
+                         {kKeeperVariable, ends_->address()},
+                         {kDeadlineVariable, std::to_string(options_.collectives.deadline.count())}};
   if (options_.trace_origin)
     process.environment.emplace_back(kTraceVariable, std::to_string(options_.trace_origin->count()));
   for (const auto& [name, value] : process.environment) process.arguments.insert(process.arguments.end(), {"-x", name});

@@ -22,7 +22,8 @@ inline constexpr const char* kTokenVariable = "TROUPE_TOKEN";            // of t
 inline constexpr const char* kGenerationVariable = "TROUPE_GENERATION";  // that it belongs to
 inline constexpr const char* kThreadsVariable = "TROUPE_THREADS";        // of each rank
 inline constexpr const char* kKeeperVariable = "TROUPE_KEEPER";          // whom its keeper tells (rank_keeper.h)
-inline constexpr const char* kTraceVariable = "TROUPE_TRACE";            // origin of a trace here; not set: none
+inline constexpr const char* kDeadlineVariable = "TROUPE_COLLECTIVE_DEADLINE_MS";
+inline constexpr const char* kTraceVariable = "TROUPE_TRACE";  // origin of a trace here; not set: none
 // The links between head and ranks: a sign of life costs processor time that the ranks could use.
 inline constexpr net::LinkOptions kRankLinks = [] {
   net::LinkOptions options;
@@ -39,6 +40,7 @@ struct ProcessGangOptions {
   std::string log;      // what mpirun and the workers print is appended here
   int threads = 1;      // of each rank
   net::LocalNode& node;
+  parallel::CommunicatorOptions collectives = {};
   std::optional<std::chrono::nanoseconds> trace_origin = {};  // (chrome_trace.h); none: no trace
 };
 

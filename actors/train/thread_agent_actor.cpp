@@ -16,7 +16,8 @@ Task<void> ThreadAgentActor::on_start() {
 
 Task<Result<std::vector<Ref<TrainerActor>>>> ThreadAgentActor::start_gang(GangSpec spec) {
   TROUPE_CHECK(ranks_.empty(), "a gang while another lives");
-  for (auto& group : parallel::make_thread_communicators(spec.ranks)) groups_.push_back(std::move(group));
+  for (auto& group : parallel::make_thread_communicators(spec.ranks, "world", options_.collectives))
+    groups_.push_back(std::move(group));
   for (int rank = 0; rank < spec.ranks; ++rank) {
     devices_.push_back(kernels::make_cpu_device(options_.threads));
     if (options_.trace != nullptr) {

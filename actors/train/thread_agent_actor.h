@@ -15,6 +15,7 @@ struct ThreadGangOptions {
   std::shared_ptr<const RunSetup> setup = nullptr;  // with its data; null: every rank reads it
   TraceFile* trace = nullptr;                       // that ranks are traced into; null: none
   std::chrono::nanoseconds trace_origin{};          // (chrome_trace.h)
+  parallel::CommunicatorOptions collectives = {};
 };
 
 class ThreadAgentActor final : public AgentActor {

@@ -240,14 +240,19 @@ Status train_command(const TrainRequest& request, const StopSignals& signals) {
   actor::Ref<train::AgentActor> agent;
   if (request.processes == 0) {
     const auto for_threads = node->spawn<train::ThreadAgentActor>(
-        {}, train::ThreadGangOptions{threads, files, clock, shared_setup, tracing.file.get(), tracing.origin});
+        {}, train::ThreadGangOptions{threads, files, clock, shared_setup, tracing.file.get(), tracing.origin,
+                                     setup.options.parallel.communicator()});
     agent = actor::Ref<train::AgentActor>(for_threads.endpoint());
   } else {
     net::Transport& tcp = node.add(std::make_unique<net::TcpTransport>(node.loop(), local, train::kRankLinks));
     warnings.hear(tcp);
     const std::string address = TROUPE_TRY(node->listen_blocking(tcp, ""));
-    train::ProcessGangOptions options{std::filesystem::read_symlink("/proc/self/exe"), address, out + "/workers.log",
-                                      threads, local};
+    train::ProcessGangOptions options{std::filesystem::read_symlink("/proc/self/exe"),
+                                      address,
+                                      out + "/workers.log",
+                                      threads,
+                                      local,
+                                      setup.options.parallel.communicator()};
     if (tracing.file) options.trace_origin = tracing.origin;
     const auto for_processes =
         node->spawn<train::ProcessAgentActor>({.reentrant = true, .registered = train::kAgentName}, std::move(options));

@@ -63,13 +63,16 @@ Status worker_command() {
   const std::string token = TROUPE_TRY(variable(train::kTokenVariable));
   const auto generation = std::strtoull(TROUPE_TRY(variable(train::kGenerationVariable)).c_str(), nullptr, 10);
   const int threads = std::max(1, std::atoi(TROUPE_TRY(variable(train::kThreadsVariable)).c_str()));
+  parallel::CommunicatorOptions collectives;
+  collectives.deadline =
+      std::chrono::milliseconds(std::max(1, std::atoi(TROUPE_TRY(variable(train::kDeadlineVariable)).c_str())));
   const std::string keeper = TROUPE_TRY(variable(train::kKeeperVariable));
   const char* number = std::getenv("PMIX_RANK");  // from mpirun and srun alike
   TROUPE_TRY(train::keep_rank(number ? std::atoi(number) : 0, keeper));
   const StopSignals ignored;  // the head decides when a rank stops
 
   const auto session = TROUPE_TRY(parallel::MpiSession::open());
-  const std::shared_ptr<parallel::Communicator> ranks = session->world();
+  const std::shared_ptr<parallel::Communicator> ranks = session->world("world", collectives);
   keep_to_own_cores(session->rank(), session->size(), threads);
   const std::string name = fmt::format("trainer-{}", session->rank());
   const net::LocalNode local(TROUPE_TRY(net::LocalNode::here(name, generation)), net::program_build(), token);

@@ -85,6 +85,7 @@ ParallelOptions read_parallel_options(Config& config) {
     }
   }
   section.read_or_auto("data", o.data, at_least(1))
+      .read("collective_deadline_seconds", o.collective_deadline_seconds, between(1, 1'000'000))
       .read("zero", zero, between(0, 3))
       .read_choice("schedule", schedule, {"gpipe", "1f1b", "interleaved"})
       .read("virtual_stages", virtual_stages, at_least(1));

@@ -93,12 +93,28 @@ TEST_F(Processes, AStoppedRankIsCutOffAndDoesNoHarmWhenItIsWoken) {
   expect_same_bits("undisturbed", "stopped", 200);
 }
 
+TEST_F(Processes, ARankThatDoesNotComeToACollectiveInTimeIsNamedByTheOthers) {
+  train_on("undisturbed", "--ranks", 2, longer_);
+  std::vector<std::string> settings = longer_;
+  settings.push_back("parallel.collective_deadline_seconds=1");
+  RunningProgram program(arguments("stopped", "--processes", 2, settings), here());
+  const std::vector<pid_t> ranks = ranks_after(program, "stopped", 25);
+  ASSERT_EQ(ranks.size(), 2u);
+  kill(ranks[1], SIGSTOP);
+  const Outcome outcome = program.wait();
+  EXPECT_EQ(outcome.exit_code, 0) << describe(outcome);
+  EXPECT_THAT(outcome.err, ContainsRegex("no answer from rank [01] \\(node [^ ]+, pid " + std::to_string(ranks[1]) +
+                                         "\\) for 1.0 s in all_reduce.*; generation 1 starts on 2 ranks"));
+  expect_same_bits("undisturbed", "stopped", 200);
+}
+
 TEST_F(Processes, AWorkerOfAnEarlierGenerationIsRefused) {
   RunningProgram program(arguments("out", "--processes", 2, endless_), here());
   const std::vector<pid_t> first = ranks_after(program, "out", 3);
   ASSERT_EQ(first.size(), 2u);
   std::vector<std::pair<std::string, std::string>> environment;
-  for (const char* name : {"TROUPE_HEAD", "TROUPE_TOKEN", "TROUPE_GENERATION", "TROUPE_THREADS", "TROUPE_KEEPER"})
+  for (const char* name : {"TROUPE_HEAD", "TROUPE_TOKEN", "TROUPE_GENERATION", "TROUPE_THREADS", "TROUPE_KEEPER",
+                           "TROUPE_COLLECTIVE_DEADLINE_MS"})
     environment.emplace_back(name, variable_of(first[0], name));
   EXPECT_EQ(environment[2].second, "0");
   kill(first[0], SIGKILL);

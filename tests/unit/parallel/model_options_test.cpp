@@ -122,6 +122,17 @@ TEST(ModelOptions, WhatWouldDoNothingIsRefused) {
   EXPECT_EQ(verdict("tensor = 1\nzero = 0\nschedule = \"1f1b\"\nvirtual_stages = 1"), "");
 }
 
+TEST(ModelOptions, TheDeadlineOfCollectivesIsThatOfTheirCommunicatorsUnlessGiven) {
+  EXPECT_EQ(ParallelOptions().communicator().deadline, CommunicatorOptions().deadline);
+  Config config = Config::parse("[parallel]\ncollective_deadline_seconds = 7\n", "test.toml").value();
+  EXPECT_EQ(read_parallel_options(config).communicator().deadline, std::chrono::seconds(7));
+  EXPECT_TRUE(config.finish().ok());
+  Config none = Config::parse("[parallel]\ncollective_deadline_seconds = 0\n", "test.toml").value();
+  (void)read_parallel_options(none);
+  ASSERT_FALSE(none.finish().ok());
+  EXPECT_THAT(none.finish().error().message(), HasSubstr("parallel.collective_deadline_seconds"));
+}
+
 TEST(ModelOptions, TheNumberOfRanksIsAskedForOrTheDataAxis) {
   EXPECT_EQ(*resolve_ranks({}, std::nullopt), 1);
   EXPECT_EQ(*resolve_ranks({.data = 3}, std::nullopt), 3);
