@@ -10,6 +10,7 @@
 #include "runtime/base/check.h"
 #include "runtime/base/file.h"
 #include "runtime/wire/bytes.h"
+#include "runtime/wire/frame.h"
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -76,6 +77,7 @@ wire::Identity LocalNode::identity(const LinkOptions& options) const {
   identity.window_bytes = options.window_bytes;
   identity.max_frame_bytes = options.max_frame_bytes;
   identity.max_buffer_bytes = options.max_buffer_bytes;
+  identity.heartbeat_every_ms = std::max<int64_t>(options.heartbeat_every.count(), 0);
   return identity;
 }
 
@@ -92,11 +94,23 @@ Peer peer_of(const wire::Identity& identity) {
   return {identity.node, identity.name, identity.host, identity.pid, identity.generation};
 }
 
+void check(const LinkOptions& options) {
+  TROUPE_CHECK(options.window > 0 && options.window_bytes > 0, "a link's window is empty");
+  TROUPE_CHECK(options.max_frame_bytes > 0 && options.max_frame_bytes <= wire::kMostWordsBytes,
+               "frames of {} bytes: a link takes 1 to {}", options.max_frame_bytes, wire::kMostWordsBytes);
+  TROUPE_CHECK(options.max_buffer_bytes > 0, "a link takes buffers of {} bytes", options.max_buffer_bytes);
+  TROUPE_CHECK(options.heartbeat_every <= std::chrono::hours(24), "a sign of life every {} ms",
+               options.heartbeat_every.count());
+}
+
 LinkOptions joint_options(LinkOptions own, const wire::Identity& peer) {
   own.window = std::min(own.window, peer.window);
   own.window_bytes = std::min(own.window_bytes, peer.window_bytes);
   own.max_frame_bytes = std::min(own.max_frame_bytes, peer.max_frame_bytes);
   own.max_buffer_bytes = std::min(own.max_buffer_bytes, peer.max_buffer_bytes);
+  const std::chrono::milliseconds theirs(peer.heartbeat_every_ms), none(0);
+  if (own.heartbeat_every <= none || (theirs > none && theirs < own.heartbeat_every)) own.heartbeat_every = theirs;
+  own.silence_limit = std::max(own.silence_limit, 2 * own.heartbeat_every);
   return own;
 }
 

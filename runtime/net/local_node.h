@@ -45,7 +45,9 @@ Result<Introduction> introduce(const LocalNode& dialer, const LinkOptions& of_di
 std::string program_build();
 
 Peer peer_of(const wire::Identity& identity);
-// The smaller one of each limit.
+// Throws CheckFailure where an option is one that no link can have.
+void check(const LinkOptions& options);
+// The smaller one of each limit; the more frequent signs of life, and so much patience that they can come.
 LinkOptions joint_options(LinkOptions own, const wire::Identity& peer);
 
 }  // namespace troupe::net

@@ -348,7 +348,9 @@ class SocketDoor::Accepting : public std::enable_shared_from_this<Accepting> {
 };
 
 SocketDoor::SocketDoor(actor::ThreadLoop& loop, const LocalNode& node, const LinkOptions& options, Describe describe)
-    : room_(new Room{loop, node, options, std::move(describe), false, {}, {}, 0, {}, {}}) {}
+    : room_(new Room{loop, node, options, std::move(describe), false, {}, {}, 0, {}, {}}) {
+  check(options);
+}
 
 SocketDoor::~SocketDoor() {
   room_->closed = true;

@@ -40,6 +40,8 @@ struct Peer {
 };
 
 struct LinkOptions {
+  // Both nodes give signs of life as often as the one that wants them more often; zero, for both: never. Neither cuts
+  // the link before two of them are missing.
   std::chrono::milliseconds heartbeat_every{200};
   std::chrono::milliseconds silence_limit{5'000};  // nothing heard for so long: the link is cut
   std::chrono::milliseconds connect_deadline{5'000};
@@ -49,7 +51,8 @@ struct LinkOptions {
   // one of both nodes' options counts.
   int64_t window = 1024;
   int64_t window_bytes = int64_t{64} << 20;
-  int64_t max_frame_bytes = int64_t{16} << 20;   // of a body without its buffers; a larger one closes the link
+  // Of a body without its buffers; a larger one closes the link. At most 4 GiB - 1, which is all that a frame can say.
+  int64_t max_frame_bytes = int64_t{16} << 20;
   int64_t max_buffer_bytes = int64_t{16} << 30;  // of all buffers of a body
 };
 

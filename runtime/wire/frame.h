@@ -26,6 +26,7 @@
 namespace troupe::wire {
 
 constexpr size_t kFrameHeadBytes = 88;
+constexpr int64_t kMostWordsBytes = 0xFFFFFFFF;  // that a head can say
 
 struct FrameLimits {
   int64_t max_words_bytes = int64_t{16} << 20;

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <limits>
 
 #include "runtime/base/check.h"
 #include "runtime/wire/bytes.h"
@@ -19,6 +20,7 @@ constexpr std::string_view kGreeting = "TROUPE\r\n";
 constexpr size_t kHelloBytes = 48;
 constexpr size_t kMostIdentityBytes = 16 * 1024;
 constexpr size_t kMostTextBytes = 1024;
+constexpr int64_t kMostHeartbeatMs = 24 * 3600 * 1000;
 constexpr uint32_t kRefusal = 0xFFFFFFFF;
 constexpr size_t kRefusalBytes = 8;
 
@@ -51,6 +53,7 @@ std::vector<std::byte> encode(const Identity& identity) {
   append_number(out, static_cast<uint64_t>(identity.window_bytes));
   append_number(out, static_cast<uint64_t>(identity.max_frame_bytes));
   append_number(out, static_cast<uint64_t>(identity.max_buffer_bytes));
+  append_number(out, static_cast<uint64_t>(identity.heartbeat_every_ms));
   append_text(out, identity.name);
   append_text(out, identity.host);
   append_text(out, identity.build);
@@ -66,9 +69,10 @@ class FieldReader {
     const auto taken = take(8);
     return ok_ ? load<uint64_t>(taken.data()) : 0;
   }
-  int64_t positive_number() {
+  int64_t positive_number() { return number_between(1, std::numeric_limits<int64_t>::max()); }
+  int64_t number_between(int64_t least, int64_t most) {
     const auto value = static_cast<int64_t>(number());
-    ok_ = ok_ && value > 0;
+    ok_ = ok_ && value >= least && value <= most;
     return value;
   }
   std::string text() {
@@ -106,6 +110,7 @@ std::optional<Identity> decode(std::span<const std::byte> bytes) {
   identity.window_bytes = reader.positive_number();
   identity.max_frame_bytes = reader.positive_number();
   identity.max_buffer_bytes = reader.positive_number();
+  identity.heartbeat_every_ms = reader.number_between(0, kMostHeartbeatMs);
   identity.name = reader.text();
   identity.host = reader.text();
   identity.build = reader.text();

@@ -21,7 +21,7 @@
 
 namespace troupe::wire {
 
-constexpr uint16_t kProtocol = 1;
+constexpr uint16_t kProtocol = 2;
 
 using Nonce = std::array<std::byte, 32>;
 using Mac = std::array<std::byte, 32>;
@@ -45,6 +45,7 @@ struct Identity {
   int64_t window_bytes = 0;
   int64_t max_frame_bytes = 0;
   int64_t max_buffer_bytes = 0;
+  int64_t heartbeat_every_ms = 0;    // that it gives a sign of life; at most a day; 0: never
   std::vector<std::byte> transport;  // the transport's own: a UCX worker's address
 
   // "trainer-3 (host gpu17, pid 411)"

@@ -15,8 +15,11 @@ using testing::HasSubstr;
 using wire::FrameKind;
 
 struct TestProcess {
-  TestProcess(actor::SimulatedLoop& loop, SimulatedNetwork& network, uint64_t id, const std::string& name)
-      : thread(loop), local(Peer{id, name, "host", 1, 1}, "build", "token"), transport(network, thread, local) {}
+  TestProcess(actor::SimulatedLoop& loop, SimulatedNetwork& network, uint64_t id, const std::string& name,
+              const LinkOptions& options)
+      : thread(loop),
+        local(Peer{id, name, "host", 1, 1}, "build", "token"),
+        transport(network, thread, local, options) {}
   // From now on what comes is kept.
   void use(std::unique_ptr<Link> started) {
     link = std::move(started);
@@ -42,7 +45,8 @@ struct TestProcess {
 
 // a has dialed b.
 struct Pair {
-  explicit Pair(uint64_t seed = 1) : network(loop, seed) {
+  explicit Pair(uint64_t seed = 1, const LinkOptions& of_a = {}, const LinkOptions& of_b = {})
+      : network(loop, seed), a(loop, network, 1, "a", of_a), b(loop, network, 2, "b", of_b) {
     network.set({.delay = 1ms, .jitter = 1ms});
     TROUPE_CHECK(b.transport.listen("b", [this](auto link) { b.use(std::move(link)); }).ok());
     a.transport.connect("b", [this](auto link) { a.use(std::move(link).value()); });
@@ -57,13 +61,35 @@ struct Pair {
   }
   actor::SimulatedLoop loop;
   SimulatedNetwork network;
-  TestProcess a{loop, network, 1, "a"}, b{loop, network, 2, "b"};
+  TestProcess a, b;
 };
 
 std::vector<uint64_t> numbers(uint64_t last) {
   std::vector<uint64_t> all;
   for (uint64_t number = 1; number <= last; ++number) all.push_back(number);
   return all;
+}
+
+TEST(Simulated, NodesOfDifferentPatienceKeepTheirLinkAndNoticeADeathAsSoonAsEachSaid) {
+  LinkOptions hasty, calm, silent;
+  hasty.heartbeat_every = 100ms;
+  hasty.silence_limit = 500ms;
+  calm.heartbeat_every = 2s;
+  calm.silence_limit = 10s;
+  silent.heartbeat_every = 0ms;
+  silent.silence_limit = 200ms;
+  for (const LinkOptions& other : {calm, silent}) {
+    Pair pair(1, hasty, other);
+    pair.loop.advance(60s);
+    EXPECT_EQ(pair.a.closed, "");
+    EXPECT_EQ(pair.b.closed, "");
+    pair.b.thread.hold();
+    pair.loop.advance(800ms);
+    EXPECT_THAT(pair.a.closed, HasSubstr("no sign of life from b for 0.5 s"));
+  }
+  Pair pair(1, silent, calm);
+  pair.loop.advance(60s);
+  EXPECT_EQ(pair.a.closed, "") << "which has no patience for two heartbeats of its own";
 }
 
 TEST(Simulated, JitterKeepsTheOrder) {

@@ -21,6 +21,7 @@ Identity identity(std::string name, uint64_t generation = 5) {
   made.window_bytes = 20;
   made.max_frame_bytes = 30;
   made.max_buffer_bytes = 40;
+  made.heartbeat_every_ms = 50;
   return made;
 }
 
@@ -77,6 +78,7 @@ TEST(Handshake, BothSidesLearnWhoTheOtherIs) {
   EXPECT_EQ(peer.window_bytes, 20);
   EXPECT_EQ(peer.max_frame_bytes, 30);
   EXPECT_EQ(peer.max_buffer_bytes, 40);
+  EXPECT_EQ(peer.heartbeat_every_ms, 50);
   EXPECT_EQ(peer.transport, a.transport);
   EXPECT_EQ(dialer.peer().name, "head");
   EXPECT_EQ(dialer.derive("x"), listener.derive("x"));
@@ -207,6 +209,22 @@ TEST(Handshake, NoiseIsRefusedAndALongIdentityNotWaitedFor) {
   store<uint32_t>(length.data(), 1 << 30);
   EXPECT_FALSE(patient.receive(length).ok());
   EXPECT_EQ(patient.wants(), 0U);
+}
+
+TEST(Handshake, ALimitThatNoNodeHasIsMalformed) {
+  for (const auto& [limit, value] : {std::pair{&Identity::window, int64_t{0}},
+                                     {&Identity::max_buffer_bytes, int64_t{-1}},
+                                     {&Identity::heartbeat_every_ms, int64_t{-1}},
+                                     {&Identity::heartbeat_every_ms, int64_t{24} * 3600 * 1000 + 1}}) {
+    Identity odd = identity("trainer-3");
+    odd.*limit = value;
+    Handshake dialer(Role::dialer, odd, "token", nonce(1));
+    Handshake listener(Role::listener, identity("head"), "token", nonce(2));
+    const Outcome outcome = shake(dialer, listener);
+    ASSERT_FALSE(outcome.listener.ok()) << value;
+    EXPECT_EQ(outcome.listener.error().message(), "the other side's identity is malformed");
+    EXPECT_FALSE(outcome.dialer.ok());
+  }
 }
 
 TEST(Handshake, NamesCannotForgeLogLines) {
