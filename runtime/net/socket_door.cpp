@@ -65,10 +65,16 @@ struct SocketDoor::Room {
   std::set<std::shared_ptr<Dialing>> dialing;
   std::function<void(const Error&)> refused;
 
-  wire::Identity identity() const {
-    wire::Identity identity = node.identity(options);
-    if (describe) identity.transport = describe();
-    return identity;
+  // What one side of a connection begins with. Errors: there are no random numbers; too much is to be said.
+  struct Opening {
+    wire::Identity self;
+    wire::Nonce nonce;
+  };
+  Result<Opening> opening() const {
+    Opening opening{node.identity(options), TROUPE_TRY(wire::random_nonce())};
+    if (describe) opening.self.transport = describe();
+    TROUPE_TRY(wire::check_length(opening.self));
+    return opening;
   }
 };
 
@@ -77,13 +83,13 @@ class SocketDoor::Entering : public std::enable_shared_from_this<Entering> {
  public:
   using Done = std::function<void(Result<Entered>)>;
 
-  Entering(std::shared_ptr<Room> room, tcp::socket socket, wire::Handshake::Role role, const wire::Nonce& nonce,
+  Entering(std::shared_ptr<Room> room, tcp::socket socket, wire::Handshake::Role role, Room::Opening opening,
            std::string where, Done done)
       : room_(std::move(room)),
         number_(room_->next_caller++),
         socket_(std::move(socket)),
         role_(role),
-        handshake_(role, room_->identity(), room_->node.token(), nonce),
+        handshake_(role, std::move(opening.self), room_->node.token(), opening.nonce),
         where_(std::move(where)),
         done_(std::move(done)) {}
 
@@ -233,14 +239,14 @@ class SocketDoor::Dialing : public std::enable_shared_from_this<Dialing> {
     };
   }
   void shake_hands() {
-    auto nonce = wire::random_nonce();
-    if (!nonce.ok()) return fail(std::move(nonce).error());
+    auto opening = room_->opening();
+    if (!opening.ok()) return finish(std::move(opening).error());
     timer_.cancel();  // the handshake has a deadline of its own
     const auto shaken = [self = shared_from_this()](Result<Entered> entered) {
       if (self->done_) self->shaken(std::move(entered));
     };
-    entering_ =
-        std::make_shared<Entering>(room_, std::move(socket_), wire::Handshake::Role::dialer, *nonce, address_, shaken);
+    entering_ = std::make_shared<Entering>(room_, std::move(socket_), wire::Handshake::Role::dialer,
+                                           std::move(*opening), address_, shaken);
     entering_->start();
   }
   void shaken(Result<Entered> entered) {
@@ -323,14 +329,15 @@ class SocketDoor::Accepting : public std::enable_shared_from_this<Accepting> {
     error_code ignored;
     const tcp::endpoint from = socket.remote_endpoint(ignored);
     turn_one_away();
-    auto nonce = wire::random_nonce();
-    if (!nonce.ok()) return refuse(nonce.error());
+    auto opening = room_->opening();
+    if (!opening.ok()) return refuse(std::move(opening).error().within(describe(from)));
     const auto done = [self = shared_from_this()](Result<Entered> result) {
       if (self->room_->closed) return;
       if (result.ok()) self->entered_(std::move(result).value());
       else self->refuse(result.error());
     };
-    std::make_shared<Entering>(room_, std::move(socket), wire::Handshake::Role::listener, *nonce, describe(from), done)
+    std::make_shared<Entering>(room_, std::move(socket), wire::Handshake::Role::listener, std::move(*opening),
+                               describe(from), done)
         ->start();
   }
   // The oldest caller, where there are too many: whoever is silent is old.

@@ -157,6 +157,13 @@ Mac hmac_sha256(std::string_view key, std::span<const std::byte> text) {
 
 std::string Identity::describe() const { return fmt::format("{} (host {}, pid {})", name, host, pid); }
 
+Status check_length(const Identity& identity) {
+  const size_t bytes = encode(identity).size();
+  if (bytes <= kMostIdentityBytes) return {};
+  return failed("what {} says of itself has {} bytes, {} of them the address of its transport; a handshake takes {}",
+                identity.name, bytes, identity.transport.size(), kMostIdentityBytes);
+}
+
 Status check_identity(const Identity& self, const Identity& peer, Handshake::Role role) {
   if (peer.build != self.build) {
     return failed("{} is of build {}, {} of build {}: run one program everywhere", peer.describe(), peer.build,
@@ -177,7 +184,7 @@ Handshake::Handshake(Role role, Identity self, std::string token, const Nonce& n
       nonce_(nonce),
       wants_(kHelloBytes) {
   TROUPE_CHECK(!token_.empty(), "a handshake needs the job's token");
-  TROUPE_CHECK(encode(self_).size() <= kMostIdentityBytes, "an identity of {} bytes", encode(self_).size());
+  TROUPE_CHECK(check_length(self_).ok(), "an identity of {} bytes", encode(self_).size());
   if (role_ == Role::dialer) say_hello();
 }
 

@@ -56,7 +56,7 @@ class Handshake {
  public:
   enum class Role { dialer, listener };
 
-  // REQUIRES: a token; a nonce that was never used before.
+  // REQUIRES: a token; a nonce that was never used before; check_length(self).
   Handshake(Role role, Identity self, std::string token, const Nonce& nonce, uint16_t protocol = kProtocol);
 
   // How many bytes receive() takes next; 0: none, it has ended.
@@ -93,6 +93,9 @@ class Handshake {
   size_t wants_;
   std::vector<std::byte> output_;
 };
+
+// Whether an identity is short enough for a handshake. Errors (failed): both sizes.
+Status check_length(const Identity& identity);
 
 // Whether two nodes of one job may talk: same build, and the listener is not told anything by an older generation,
 // nor the dialer by an older listener. The error is what the side of `self` says.
