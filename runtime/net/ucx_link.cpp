@@ -14,6 +14,10 @@ using boost::system::error_code;
 // More wait in the account, where system parcels can pass them.
 constexpr int64_t kMostUnderWayBytes = int64_t{1} << 20;
 constexpr int64_t kMostUnderWay = 256;
+// Large buffers go in pieces: one is on its way while the next is asked for, and each is there long before its silence
+// would be too long.
+constexpr size_t kPieceBytes = size_t{4} << 20;
+constexpr int64_t kMostPiecesUnderWay = 2 * kPieceBytes;
 // A frame this far ahead of the next one is none.
 constexpr uint64_t kMostAhead = 1 << 16;
 // The peer's last words may come after the news of its end.
@@ -43,29 +47,49 @@ Status UcxLink::join(std::span<const std::byte> peer_address, uint64_t own, uint
 
 // --- Sending.
 
+// What was begun goes first: its pieces are signs of life, and the receiver has use for nothing else before it.
 void UcxLink::pump() {
-  while (ready_ && core().has_output() && under_way_bytes_ < kMostUnderWayBytes && under_way_ < kMostUnderWay) {
-    Parcel parcel = core().next(now());
-    const Body& body = parcel.body;
-    scratch_.clear();
-    wire::append_frame_head(parcel.header, body, scratch_);
-    wire::append(scratch_, body.words);
-    for (const wire::Buffer& buffer : body.buffers) {
-      if (!is_large(buffer.size())) wire::append(scratch_, buffer.bytes());
+  while (ready_ && under_way_ < kMostUnderWay) {
+    if (!leaving_.empty()) {
+      if (under_way_bytes_ >= kMostPiecesUnderWay) return;
+      send_piece();
+    } else {
+      if (!core().has_output() || under_way_bytes_ >= kMostUnderWayBytes) return;
+      send_frame();
     }
-    const uint64_t sequence = parcel.header.sequence;
-    ++under_way_;
-    under_way_bytes_ += static_cast<int64_t>(scratch_.size());
-    worker_->send(*route_, sequence, 0, scratch_);
-    for (size_t i = 0; i < body.buffers.size(); ++i) {
-      const wire::Buffer& buffer = body.buffers[i];
-      if (!is_large(buffer.size())) continue;
-      ++under_way_;
-      under_way_bytes_ += static_cast<int64_t>(buffer.size());
-      worker_->send(*route_, sequence, static_cast<uint32_t>(i + 1), buffer);
-    }
-    if (scratch_.capacity() > static_cast<size_t>(kMostUnderWayBytes)) scratch_ = {};
   }
+}
+
+void UcxLink::send_frame() {
+  Parcel parcel = core().next(now());
+  Body& body = parcel.body;
+  scratch_.clear();
+  wire::append_frame_head(parcel.header, body, scratch_);
+  wire::append(scratch_, body.words);
+  for (const wire::Buffer& buffer : body.buffers) {
+    if (!is_large(buffer.size())) wire::append(scratch_, buffer.bytes());
+  }
+  const uint64_t sequence = parcel.header.sequence;
+  for (size_t i = 0; i < body.buffers.size(); ++i) {
+    if (is_large(body.buffers[i].size()))
+      leaving_.push_back({sequence, static_cast<uint32_t>(i + 1), std::move(body.buffers[i])});
+  }
+  ++under_way_;
+  under_way_bytes_ += static_cast<int64_t>(scratch_.size());
+  worker_->send(*route_, sequence, scratch_);
+  if (scratch_.capacity() > static_cast<size_t>(kMostUnderWayBytes)) scratch_ = {};
+}
+
+void UcxLink::send_piece() {
+  Leaving& part = leaving_.front();
+  const Place place{part.sequence, part.part, part.offset, part.buffer.size()};
+  const size_t size = std::min(kPieceBytes, part.buffer.size() - part.offset);
+  part.offset += size;
+  wire::Buffer buffer = part.buffer;
+  if (part.offset == part.buffer.size()) leaving_.pop_front();
+  ++under_way_;
+  under_way_bytes_ += static_cast<int64_t>(size);
+  worker_->send(*route_, place, size, std::move(buffer));
 }
 
 void UcxLink::sent(size_t bytes) {
@@ -97,11 +121,8 @@ void UcxLink::leave() noexcept {
 // --- Receiving.
 
 bool UcxLink::Arriving::whole() const {
-  if (!head || parts.size() != large.size()) return false;
-  for (const Part& part : parts) {
-    if (!part.whole) return false;
-  }
-  return true;
+  return head && parts.size() == large.size() &&
+         std::ranges::all_of(parts, [](const Part& part) { return part.missing == 0; });
 }
 
 UcxLink::Arriving* UcxLink::arriving(uint64_t sequence) {
@@ -148,62 +169,68 @@ void UcxLink::take_head(Arriving& into, std::span<const std::byte> bytes) {
   }
 }
 
-void UcxLink::part_came(uint64_t sequence, uint32_t part, std::span<const std::byte> bytes) {
+void UcxLink::refuse(std::string_view why) { broke(failed("{}", why)); }
+
+void UcxLink::piece_came(const Place& place, std::span<const std::byte> bytes) {
   came_ = true;
-  if (part != 0) {
-    // A large buffer that UCX brought at once.
-    const std::span<std::byte> memory = part_begins(sequence, part, bytes.size()).bytes;
+  if (place.part != 0) {
+    // A piece that UCX brought at once.
+    const std::span<std::byte> memory = piece_begins(place, bytes.size()).bytes;
     if (memory.size() != bytes.size()) return;
     std::copy(bytes.begin(), bytes.end(), memory.begin());
-    return part_ended(sequence, part);
+    return piece_ended(place, bytes.size());
   }
-  if (Arriving* into = arriving(sequence)) take_head(*into, bytes);
+  if (Arriving* into = arriving(place.sequence)) take_head(*into, bytes);
 }
 
-UcxLink::Memory UcxLink::part_begins(uint64_t sequence, uint32_t part, size_t size) {
+// The part of a piece that begins to come; null where it may not.
+UcxLink::Part* UcxLink::part_of(Arriving& into, const Place& place) {
   const auto head_limit = static_cast<size_t>(limits_.max_words_bytes) + wire::kFrameHeadBytes +
                           limits_.max_buffers * (wire::kRendezvousBytes + 8);
-  const size_t limit = part == 0 ? head_limit : static_cast<size_t>(limits_.max_buffers_bytes);
-  Arriving* into = arriving(sequence);
-  if (into == nullptr) return {};
-  if (size > limit || into->parts.size() > limits_.max_buffers) {
-    broke(failed("a frame larger than its limits"));
-    return {};
+  const uint64_t limit = place.part == 0 ? head_limit : static_cast<uint64_t>(limits_.max_buffers_bytes);
+  const auto found = std::ranges::find(into.parts, place.part, &Part::number);
+  if (found != into.parts.end()) {
+    if (found->memory.size() == place.total) return &*found;
+    return refuse("pieces of a buffer do not agree on its length"), nullptr;
   }
-  if (std::ranges::any_of(into->parts, [part](const Part& begun) { return begun.number == part; })) {
-    broke(failed("part {} of a frame came twice", part));
-    return {};
-  }
-  std::span<std::byte> memory;
-  auto buffer = pool_->allocate(size, &memory);
-  if (!buffer.ok()) {
-    broke(std::move(buffer).error());
-    return {};
-  }
-  Part& begun = into->parts.emplace_back();
-  begun.number = part;
-  begun.buffer = std::move(*buffer);
-  begun.memory = memory;
-  return {begun.buffer, begun.memory};
+  if (place.total > limit || into.parts.size() > limits_.max_buffers)
+    return refuse("a frame larger than its limits"), nullptr;
+  Part part;
+  auto buffer = pool_->allocate(place.total, &part.memory);
+  if (!buffer.ok()) return broke(std::move(buffer).error()), nullptr;
+  part.number = place.part;
+  part.buffer = std::move(*buffer);
+  part.begun.resize(place.part == 0 ? 1 : (place.total + kPieceBytes - 1) / kPieceBytes);
+  part.missing = place.total;
+  return &into.parts.emplace_back(std::move(part));
 }
 
-void UcxLink::part_ended(uint64_t sequence, uint32_t part) {
+UcxLink::Memory UcxLink::piece_begins(const Place& place, size_t size) {
+  Arriving* into = arriving(place.sequence);
+  Part* part = into == nullptr ? nullptr : part_of(*into, place);
+  if (part == nullptr) return {};
+  const size_t piece = place.offset / kPieceBytes;
+  const size_t due = place.part == 0 ? place.total : std::min<uint64_t>(kPieceBytes, place.total - place.offset);
+  if (place.offset % kPieceBytes != 0 || place.offset > place.total || size != due || piece >= part->begun.size())
+    return refuse("a piece of a buffer that is none"), Memory();
+  if (part->begun[piece]) return refuse("a piece of a frame came twice"), Memory();
+  part->begun[piece] = true;
+  return {part->buffer, part->memory.subspan(place.offset, size)};
+}
+
+void UcxLink::piece_ended(const Place& place, size_t size) {
   came_ = true;
-  if (sequence < next_) return;
-  Arriving* into = arriving(sequence);
+  if (place.sequence < next_) return;
+  Arriving* into = arriving(place.sequence);
   if (into == nullptr) return;
-  for (size_t i = 0; i < into->parts.size(); ++i) {
-    Part& ended = into->parts[i];
-    if (ended.number != part || ended.whole) continue;
-    ended.whole = true;
-    if (part == 0) {
-      // A head so long that UCX let us fetch it.
-      const Part head = std::move(ended);
-      into->parts.erase(into->parts.begin() + static_cast<ptrdiff_t>(i));
-      take_head(*into, head.memory);
-    }
-    return;
-  }
+  const auto part = std::ranges::find(into->parts, place.part, &Part::number);
+  if (part == into->parts.end()) return;
+  part->missing -= size;
+  if (place.part != 0) return;
+  // A head so long that UCX let us fetch it.
+  const Part head = std::move(*part);
+  into->parts.erase(part);
+  take_head(*into, head.memory);
 }
 
 void UcxLink::broke(Error cause) {
@@ -212,7 +239,7 @@ void UcxLink::broke(Error cause) {
 
 void UcxLink::noted() {
   if (is_shut()) return;
-  if (core().has_output()) schedule();
+  if (core().has_output() || !leaving_.empty()) schedule();
   if (listening_) deliver();
 }
 

@@ -1,6 +1,6 @@
 // A link over a UCX worker. A frame is one active message (head, buffer lengths, words, small buffers) and one for
-// each large buffer, which the receiver fetches. They may arrive in any order: they are put together by sequence
-// number, and delivered in its order.
+// each piece of its large buffers, which the receiver fetches. They may arrive in any order: they are put together by
+// sequence number, and delivered in its order. A piece that has come is a sign of life, as large as a buffer may be.
 #pragma once
 #include <boost/asio/ip/tcp.hpp>
 #include <deque>
@@ -20,9 +20,9 @@ class UcxLink final : public LinkState, public UcxSink {
   // REQUIRES: once, before anything else. Errors: UCX knows no way to the peer.
   Status join(std::span<const std::byte> peer_address, uint64_t own, uint64_t peer);
 
-  void part_came(uint64_t sequence, uint32_t part, std::span<const std::byte> bytes) override;
-  Memory part_begins(uint64_t sequence, uint32_t part, size_t size) override;
-  void part_ended(uint64_t sequence, uint32_t part) override;
+  void piece_came(const Place& place, std::span<const std::byte> bytes) override;
+  Memory piece_begins(const Place& place, size_t size) override;
+  void piece_ended(const Place& place, size_t size) override;
   void sent(size_t bytes) override;
   void broke(Error cause) override;
   void noted() override;
@@ -38,7 +38,8 @@ class UcxLink final : public LinkState, public UcxSink {
     uint32_t number = 0;
     wire::Buffer buffer;
     std::span<std::byte> memory;
-    bool whole = false;
+    std::vector<bool> begun;  // by piece
+    size_t missing = 0;       // bytes
   };
   // A frame of which something has come.
   struct Arriving {
@@ -50,7 +51,18 @@ class UcxLink final : public LinkState, public UcxSink {
   };
   std::shared_ptr<UcxLink> self() { return std::static_pointer_cast<UcxLink>(shared_from_this()); }
   void leave() noexcept;
+  // A large buffer on its way out.
+  struct Leaving {
+    uint64_t sequence;
+    uint32_t part;
+    wire::Buffer buffer;
+    size_t offset = 0;
+  };
+  void send_frame();
+  void send_piece();
   Arriving* arriving(uint64_t sequence);
+  Part* part_of(Arriving& into, const Place& place);
+  void refuse(std::string_view why);
   void take_head(Arriving& into, std::span<const std::byte> bytes);
   void deliver();
   void watch();
@@ -63,6 +75,7 @@ class UcxLink final : public LinkState, public UcxSink {
   std::array<std::byte, 16> watched_{};
   std::optional<UcxWorker::Route> route_;
   std::vector<std::byte> scratch_;
+  std::deque<Leaving> leaving_;
   int64_t under_way_bytes_ = 0;
   int64_t under_way_ = 0;
 

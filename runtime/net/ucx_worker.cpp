@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 
 #include "runtime/base/check.h"
 
@@ -30,15 +31,21 @@ Error ucx_error(std::string_view what, ucs_status_t status) {
 struct UcxWorker::Message {
   uint64_t link;
   uint64_t sequence;
-  uint32_t part;
-  uint32_t reserved;
+};
+// The same before a piece of a large buffer.
+struct UcxWorker::PieceMessage {
+  Message message;
+  uint64_t part;
+  uint64_t offset;
+  uint64_t total;
 };
 
 // A send or a fetch that UCX has not finished: what its memory belongs to.
 struct UcxWorker::Operation {
   UcxWorker* worker;
   uint64_t own;
-  Message message;
+  PieceMessage header;     // of a send; only its message where it is part 0
+  UcxSink::Place place{};  // of a fetch
   std::vector<std::byte> bytes;
   wire::Buffer buffer;
   size_t size;
@@ -178,11 +185,11 @@ void UcxWorker::give_back(Operation& operation) {
   for (const auto& kept : operations_) spare_.push_back(kept.get());
 }
 
-void UcxWorker::start_send(const Route& route, Operation& operation, const void* data, size_t size, uint32_t flags) {
-  operation.size = size;
+void UcxWorker::start_send(const Route& route, Operation& operation, std::span<const std::byte> data, bool rendezvous) {
+  operation.size = data.size();
   ucp_request_param_t params{};
   params.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA | UCP_OP_ATTR_FIELD_FLAGS;
-  params.flags = flags;
+  params.flags = rendezvous ? UCP_AM_SEND_FLAG_RNDV : 0;
   params.user_data = &operation;
   params.cb.send = [](void* request, ucs_status_t status, void* user) {
     auto& done = *static_cast<Operation*>(user);
@@ -199,7 +206,8 @@ void UcxWorker::start_send(const Route& route, Operation& operation, const void*
     if (!worker.destroyed_) worker.give_back(done);
   };
   const ucs_status_ptr_t request =
-      ucp_am_send_nbx(route.endpoint, kMessageId, &operation.message, sizeof(Message), data, size, &params);
+      ucp_am_send_nbx(route.endpoint, kMessageId, &operation.header,
+                      rendezvous ? sizeof(PieceMessage) : sizeof(Message), data.data(), data.size(), &params);
   if (UCS_PTR_IS_PTR(request)) {
     operation.pending = true;
     return;
@@ -210,23 +218,23 @@ void UcxWorker::start_send(const Route& route, Operation& operation, const void*
     sink->broke(failed("{}", ucs_status_string(UCS_PTR_STATUS(request))));
     note(route.own);
   } else {
-    sink->sent(size);
+    sink->sent(data.size());
   }
 }
 
-void UcxWorker::send(const Route& route, uint64_t sequence, uint32_t part, std::span<const std::byte> bytes) {
+void UcxWorker::send(const Route& route, uint64_t sequence, std::span<const std::byte> bytes) {
   Operation& operation = take_operation(route.own);
-  operation.message = {route.peer, sequence, part, 0};
+  operation.header.message = {route.peer, sequence};
   operation.bytes.assign(bytes.begin(), bytes.end());
-  start_send(route, operation, operation.bytes.data(), operation.bytes.size(), 0);
+  start_send(route, operation, operation.bytes, false);
   if (!operation.pending) give_back(operation);
 }
 
-void UcxWorker::send(const Route& route, uint64_t sequence, uint32_t part, wire::Buffer buffer) {
+void UcxWorker::send(const Route& route, const UcxSink::Place& place, size_t size, wire::Buffer buffer) {
   Operation& operation = take_operation(route.own);
-  operation.message = {route.peer, sequence, part, 0};
+  operation.header = {{route.peer, place.sequence}, place.part, place.offset, place.total};
   operation.buffer = std::move(buffer);
-  start_send(route, operation, operation.buffer.bytes().data(), operation.buffer.size(), UCP_AM_SEND_FLAG_RNDV);
+  start_send(route, operation, operation.buffer.bytes().subspan(place.offset, size), true);
   if (!operation.pending) give_back(operation);
 }
 
@@ -262,10 +270,15 @@ void UcxWorker::note(uint64_t own) {
 
 ucs_status_t UcxWorker::on_message(void* self, const void* header, size_t header_size, void* data, size_t size,
                                    const ucp_am_recv_param_t* param) {
-  Message message;
-  if (header_size != sizeof(message)) return UCS_OK;
-  std::memcpy(&message, header, sizeof(message));
-  return static_cast<UcxWorker*>(self)->receive(message, data, size,
+  PieceMessage piece{};
+  if (header_size != sizeof(Message) && header_size != sizeof(PieceMessage)) return UCS_OK;
+  std::memcpy(&piece, header, header_size);
+  UcxSink::Place place{piece.message.sequence, 0, 0, size};
+  if (header_size == sizeof(PieceMessage)) {
+    if (piece.part == 0 || piece.part > std::numeric_limits<uint32_t>::max()) return UCS_OK;
+    place = {piece.message.sequence, static_cast<uint32_t>(piece.part), piece.offset, piece.total};
+  }
+  return static_cast<UcxWorker*>(self)->receive(piece.message.link, place, data, size,
                                                 (param->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) != 0);
 }
 
@@ -274,7 +287,7 @@ void UcxWorker::fetched(Operation& operation, ucs_status_t status) {
   if (worker.destroyed_) return;
   if (const auto sink = worker.sink_of(operation.own)) {
     if (status == UCS_OK) {
-      sink->part_ended(operation.message.sequence, operation.message.part);
+      sink->piece_ended(operation.place, operation.size);
     } else {
       sink->broke(failed("{}", ucs_status_string(status)));
     }
@@ -283,18 +296,19 @@ void UcxWorker::fetched(Operation& operation, ucs_status_t status) {
   worker.give_back(operation);
 }
 
-ucs_status_t UcxWorker::receive(const Message& message, void* data, size_t size, bool rendezvous) {
-  const std::shared_ptr<UcxSink> sink = sink_of(message.link);
+ucs_status_t UcxWorker::receive(uint64_t link, const UcxSink::Place& place, void* data, size_t size, bool rendezvous) {
+  const std::shared_ptr<UcxSink> sink = sink_of(link);
   if (sink == nullptr) return UCS_OK;  // a stranger, or a link that has ended
-  note(message.link);
+  note(link);
   if (!rendezvous) {
-    sink->part_came(message.sequence, message.part, {static_cast<const std::byte*>(data), size});
+    sink->piece_came(place, {static_cast<const std::byte*>(data), size});
     return UCS_OK;
   }
-  UcxSink::Memory memory = sink->part_begins(message.sequence, message.part, size);
+  UcxSink::Memory memory = sink->piece_begins(place, size);
   if (memory.bytes.size() != size) return UCS_OK;
-  Operation& operation = take_operation(message.link);
-  operation.message = message;
+  Operation& operation = take_operation(link);
+  operation.place = place;
+  operation.size = size;
   operation.buffer = std::move(memory.buffer);
   ucp_request_param_t params{};
   params.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;

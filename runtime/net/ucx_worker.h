@@ -19,16 +19,23 @@ class UcxWorker;
 // A link, as its worker sees it. Called on the loop's thread.
 class UcxSink {
  public:
-  // Part 0 of a frame is everything but its large buffers, part k the k-th of those. Inside UCX's progress: only
-  // notes what came.
-  virtual void part_came(uint64_t sequence, uint32_t part, std::span<const std::byte> bytes) = 0;
+  // Where a piece belongs. Part 0 of a frame is everything but its large buffers, and one piece; part k is the k-th of
+  // those.
+  struct Place {
+    uint64_t sequence = 0;
+    uint32_t part = 0;
+    uint64_t offset = 0;
+    uint64_t total = 0;  // bytes of the part
+  };
+  // Inside UCX's progress: only notes what came.
+  virtual void piece_came(const Place& place, std::span<const std::byte> bytes) = 0;
   // As above, for what UCX fetches by itself: memory for `size` bytes, or nothing where that is too much.
   struct Memory {
     wire::Buffer buffer;
     std::span<std::byte> bytes;
   };
-  virtual Memory part_begins(uint64_t sequence, uint32_t part, size_t size) = 0;
-  virtual void part_ended(uint64_t sequence, uint32_t part) = 0;
+  virtual Memory piece_begins(const Place& place, size_t size) = 0;
+  virtual void piece_ended(const Place& place, size_t size) = 0;
   virtual void sent(size_t bytes) = 0;
   virtual void broke(Error cause) = 0;
   // After progress in which any of the above was called.
@@ -59,10 +66,10 @@ class UcxWorker final : public actor::Poller, public std::enable_shared_from_thi
                      uint64_t peer);
   // What is still under way is lost. The endpoint is gone.
   void leave(const Route& route);
-  // Sends a frame's part; UcxSink::sent() follows, perhaps within this call. `bytes` are copied unless UCX takes them
-  // at once, a buffer is kept until it was sent.
-  void send(const Route& route, uint64_t sequence, uint32_t part, std::span<const std::byte> bytes);
-  void send(const Route& route, uint64_t sequence, uint32_t part, wire::Buffer buffer);
+  // Sends part 0 of a frame, or a piece of one of its large buffers; UcxSink::sent() follows, perhaps within this call.
+  // `bytes` are copied unless UCX takes them at once, a buffer is kept until its piece was sent.
+  void send(const Route& route, uint64_t sequence, std::span<const std::byte> bytes);
+  void send(const Route& route, const UcxSink::Place& place, size_t size, wire::Buffer buffer);
   // Calls back, outside progress, when all that was sent has reached the peer; false where that failed.
   void flush(const Route& route, std::function<void()> flushed);
 
@@ -72,19 +79,20 @@ class UcxWorker final : public actor::Poller, public std::enable_shared_from_thi
  private:
   struct Operation;
   struct Message;
+  struct PieceMessage;
 
   UcxWorker(actor::ThreadLoop& loop, const UcxOptions& options);
   Status open();
   Operation& take_operation(uint64_t own);
   void give_back(Operation& operation);
-  void start_send(const Route& route, Operation& operation, const void* data, size_t size, uint32_t flags);
+  void start_send(const Route& route, Operation& operation, std::span<const std::byte> data, bool rendezvous);
   void note(uint64_t own);
   std::shared_ptr<UcxSink> sink_of(uint64_t own);
   void tell();
   void watch();
   void look();
   static void fetched(Operation& operation, ucs_status_t status);
-  ucs_status_t receive(const Message& message, void* data, size_t size, bool rendezvous);
+  ucs_status_t receive(uint64_t link, const UcxSink::Place& place, void* data, size_t size, bool rendezvous);
   static ucs_status_t on_message(void* self, const void* header, size_t header_size, void* data, size_t size,
                                  const ucp_am_recv_param_t* param);
   static void on_error(void* self, ucp_ep_h endpoint, ucs_status_t status);

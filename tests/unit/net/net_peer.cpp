@@ -2,11 +2,12 @@
 //
 //   net_peer BACKEND ADDRESS echo     returns every parcel
 //   net_peer BACKEND ADDRESS hold     takes parcels, and never releases them
-//   net_peer BACKEND ADDRESS pour     sends 4 MiB buffers for as long as there is room
+//   net_peer BACKEND ADDRESS pour     sends 4 MiB buffers for as long as there is room: the k-th full of bytes k % 251
 //
 // The token and the link's options come from the environment; exit code 0 where the peer closed the link.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 
@@ -27,12 +28,14 @@ int run(const std::string& backend, const std::string& address, const std::strin
   }
   std::unique_ptr<Link> link;
   int exit_code = 1;
+  size_t poured = 0;
   const auto pour = [&] {
     std::span<std::byte> bytes;
-    while (true) {
+    while (link->has_room()) {
       Parcel parcel;
       parcel.body.buffers.push_back(wire::Buffer::allocate(size_t{4} << 20, &bytes));
-      if (!link->send(parcel)) return;
+      std::ranges::fill(bytes, static_cast<std::byte>(poured++ % 251));
+      link->send(parcel);
     }
   };
   (*transport)->connect(address, [&](Result<std::unique_ptr<Link>> connected) {

@@ -1,6 +1,7 @@
 // Links between processes: death, silence, a cut network, a slow receiver's memory.
 #include <signal.h>
 
+#include <algorithm>
 #include <chrono>
 #include <fstream>
 #include <thread>
@@ -80,7 +81,7 @@ class Processes : public testing::TestWithParam<std::string> {
 };
 
 TEST_P(Processes, EchoEverySizeAndEndWhenTheLinkCloses) {
-  listen({.silence_ms = 10'000});  // UCX fetches a buffer in one go, and a busy machine may take its time
+  listen({.silence_ms = 10'000});  // a busy machine may take its time
   start_peer("echo");
   expect_echo();
   const std::vector<size_t> sizes{0, 1, 65'535, 65'536, 65'537, size_t{64} << 20};
@@ -114,6 +115,16 @@ TEST_P(Processes, APeerKilledInTheMiddleOfItsWordsIsNoticedWithinASecond) {
   peer_->send(SIGKILL);
   EXPECT_NE(end_->wait_closed(), "");
   EXPECT_LE(seconds_since(begin), 1.0);
+  // What it had not finished is not there; what is there is whole.
+  for (size_t i = 0; i < end_->received(); ++i) {
+    const Parcel& parcel = end_->parcel(i);
+    ASSERT_EQ(parcel.body.buffers.size(), 1u);
+    const std::span<const std::byte> bytes = parcel.body.buffers[0].bytes();
+    ASSERT_EQ(bytes.size(), size_t{4} << 20);
+    const auto other =
+        std::ranges::find_if(bytes, [i](std::byte byte) { return byte != static_cast<std::byte>(i % 251); });
+    ASSERT_EQ(other, bytes.end()) << "in parcel " << i << " of " << end_->received();
+  }
 }
 
 TEST_P(Processes, AStoppedPeerIsNoticedAtTheLimitOfSilence) {
@@ -206,6 +217,15 @@ class Cable {
     ip({"link", "del", near_});
     ip({"netns", "del", space_});
   }
+  // False where that is not to be had. Both directions; bits per second.
+  bool slow_down(const std::string& rate) {
+    const std::vector<std::string> limit{"root", "tbf", "rate", rate, "burst", "128kb", "latency", "100ms"};
+    std::vector<std::string> near{"tc", "qdisc", "add", "dev", near_},
+        far{"tc", "-n", space_, "qdisc", "add", "dev", far_};
+    near.insert(near.end(), limit.begin(), limit.end());
+    far.insert(far.end(), limit.begin(), limit.end());
+    return run(near) && run(far);
+  }
   void cut() { EXPECT_TRUE(ip({"-n", space_, "link", "set", far_, "down"})); }
   std::vector<std::string> enter() const { return {"ip", "netns", "exec", space_}; }
   const std::string& near() const { return near_; }
@@ -213,10 +233,13 @@ class Cable {
   const std::string& near_address() const { return near_address_; }
 
  private:
-  static bool ip(const std::vector<std::string>& arguments) {
+  static bool ip(std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), "ip");
+    return run(arguments);
+  }
+  static bool run(const std::vector<std::string>& arguments) {
     ProcessOptions options;
-    options.arguments = {"ip"};
-    options.arguments.insert(options.arguments.end(), arguments.begin(), arguments.end());
+    options.arguments = arguments;
     options.output = "/dev/null";
     auto started = ChildProcess::start(options);
     if (!started.ok()) return false;
@@ -226,23 +249,44 @@ class Cable {
   std::string space_, near_, far_, near_address_, far_address_;
 };
 
-TEST_P(Processes, ACutCableIsNoticedAtTheLimitOfSilence) {
+class Cables : public Processes {
+ protected:
+  // A peer at the other end of the cable, which echoes.
+  void link_over(const Cable& cable, const PeerSettings& settings) {
+    if (GetParam() == "ucx") {
+      // Shared memory would not mind.
+      ::setenv("UCX_TLS", "tcp", 1);
+      ::setenv("UCX_NET_DEVICES", cable.near().c_str(), 1);
+    }
+    listen(settings, cable.near_address() + ":0");
+    ::unsetenv("UCX_TLS");
+    ::unsetenv("UCX_NET_DEVICES");
+    std::vector<std::pair<std::string, std::string>> environment;
+    if (GetParam() == "ucx") environment = {{"UCX_TLS", "tcp"}, {"UCX_NET_DEVICES", cable.far()}};
+    start_peer("echo", cable.enter(), environment);
+    expect_echo();
+  }
+};
+
+TEST_P(Cables, ABufferThatTakesLongerThanASilenceMayLastIsASignOfLife) {
   Cable cable;
   if (const std::string why = cable.lay(); !why.empty()) GTEST_SKIP() << "no network namespaces here: " << why;
-  if (GetParam() == "ucx") {
-    // Shared memory would not mind.
-    ::setenv("UCX_TLS", "tcp", 1);
-    ::setenv("UCX_NET_DEVICES", cable.near().c_str(), 1);
-  }
+  if (!cable.slow_down("200mbit")) GTEST_SKIP() << "no way to slow a cable down";
+  link_over(cable, {.silence_ms = 1500});
+  const std::vector<size_t> sizes{size_t{64} << 20};  // 2.7 s each way
+  const auto begin = steady_clock::now();
+  end_->send(bytes_parcel(40, sizes));
+  ASSERT_TRUE(end_->wait_received(2));
+  EXPECT_TRUE(is_bytes_parcel(end_->parcel(1), 40, sizes));
+  EXPECT_GE(seconds_since(begin), 2 * 1.5) << "the cable was fast";
+}
+
+TEST_P(Cables, ACutOneIsNoticedAtTheLimitOfSilence) {
+  Cable cable;
+  if (const std::string why = cable.lay(); !why.empty()) GTEST_SKIP() << "no network namespaces here: " << why;
   // The defaults for one, less for the other: they differ in nothing but patience.
   const bool defaults = GetParam() == "tcp";
-  listen({.heartbeat_ms = 200, .silence_ms = defaults ? 5000 : 1500}, cable.near_address() + ":0");
-  ::unsetenv("UCX_TLS");
-  ::unsetenv("UCX_NET_DEVICES");
-  std::vector<std::pair<std::string, std::string>> environment;
-  if (GetParam() == "ucx") environment = {{"UCX_TLS", "tcp"}, {"UCX_NET_DEVICES", cable.far()}};
-  start_peer("echo", cable.enter(), environment);
-  expect_echo();
+  link_over(cable, {.heartbeat_ms = 200, .silence_ms = defaults ? 5000 : 1500});
   cable.cut();
   const auto begin = steady_clock::now();
   const std::string cause = end_->wait_closed();
@@ -251,6 +295,7 @@ TEST_P(Processes, ACutCableIsNoticedAtTheLimitOfSilence) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Every, Processes, testing::Values("tcp", "ucx"), [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(Every, Cables, testing::Values("tcp", "ucx"), [](const auto& info) { return info.param; });
 
 }  // namespace
 }  // namespace troupe::net

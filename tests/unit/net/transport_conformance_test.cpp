@@ -63,7 +63,20 @@ TEST_P(TransportConformance, CarriesTheWholeHeader) {
 TEST_P(TransportConformance, CarriesBuffersOfEverySize) {
   nodes();
   connect();
-  const std::vector<size_t> sizes{0, 1, 7, 4096, 65'535, 65'536, 65'537, 0, size_t{64} << 20, 3};
+  const std::vector<size_t> sizes{0,
+                                  1,
+                                  7,
+                                  4096,
+                                  65'535,
+                                  65'536,
+                                  65'537,
+                                  0,
+                                  size_t{64} << 20,
+                                  3,
+                                  (size_t{4} << 20) - 1,
+                                  size_t{4} << 20,
+                                  (size_t{4} << 20) + 1,
+                                  size_t{8} << 20};
   a_->send(bytes_parcel(24, sizes));
   a_->send(bytes_parcel(0, {}));
   a_->send(bytes_parcel(1 << 20, {}));
