@@ -74,7 +74,7 @@ class Node {
   void connect(net::Transport& transport, const std::string& address, std::function<void(Result<net::Peer>)> connected);
   // Ends the link once what waits for it has gone (for at most a second), with the reason told to the other side.
   void unlink(uint64_t node, const Error& reason);
-  // The same from a plain thread, which waits. See also linking.h for handlers.
+  // The same from a plain thread, which waits, also for a name's number. See also linking.h for handlers.
   Result<std::string> listen_blocking(net::Transport& transport, const std::string& address);
   Result<net::Peer> connect_blocking(net::Transport& transport, const std::string& address,
                                      std::chrono::nanoseconds timeout);

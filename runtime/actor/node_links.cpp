@@ -69,8 +69,9 @@ void Node::unlink(uint64_t node, const Error& reason) {
 }
 
 Result<std::string> Node::listen_blocking(net::Transport& transport, const std::string& address) {
+  const std::string numbers = TROUPE_TRY(transport.resolve(address));
   return wait_for<std::string>(executors_[0]->loop(), std::chrono::seconds(10), "the loop did not listen",
-                               [this, &transport, address](auto done) { done(listen(transport, address)); });
+                               [this, &transport, numbers](auto done) { done(listen(transport, numbers)); });
 }
 
 Result<net::Peer> Node::connect_blocking(net::Transport& transport, const std::string& address,

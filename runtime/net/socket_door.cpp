@@ -369,19 +369,23 @@ SocketDoor::~SocketDoor() {
 
 void SocketDoor::on_refused(std::function<void(const Error&)> refused) { room_->refused = std::move(refused); }
 
+Result<std::string> SocketDoor::resolve(const std::string& address) {
+  if (address.empty()) return address;
+  const HostPort parts = TROUPE_TRY(split(address));
+  asio::io_context here;
+  tcp::resolver resolver(here);
+  error_code error;
+  const auto found = resolver.resolve(parts.host, parts.port, tcp::resolver::passive, error);
+  if (error) return failed("{}: {}", address, error.message());
+  return describe(found.begin()->endpoint());
+}
+
 Result<std::string> SocketDoor::listen(const std::string& address, std::function<void(Entered)> entered) {
   const HostPort parts = TROUPE_TRY(split(address.empty() ? "127.0.0.1:0" : address));
   error_code error;
-  tcp::endpoint endpoint;
   const auto number = asio::ip::make_address(parts.host, error);
-  if (!error) {
-    endpoint = {number, static_cast<uint16_t>(std::stoi(parts.port))};
-  } else {
-    tcp::resolver resolver(room_->loop.io());
-    const auto found = resolver.resolve(parts.host, parts.port, tcp::resolver::passive, error);
-    if (error) return failed("{}: {}", address, error.message());
-    endpoint = *found.begin();
-  }
+  if (error) return usage_error("{}: listen on a number; a name is to be resolved first", address);
+  const tcp::endpoint endpoint(number, static_cast<uint16_t>(std::stoi(parts.port)));
   const auto accepting = std::make_shared<Accepting>(room_, std::move(entered));
   auto bound = accepting->listen(endpoint);
   if (!bound.ok()) return std::move(bound).error().within(address);

@@ -28,6 +28,9 @@ class SocketDoor {
 
   // Why a caller was not let in, and from which address; for a log.
   void on_refused(std::function<void(const Error&)> refused);
+  // Transport::resolve().
+  static Result<std::string> resolve(const std::string& address);
+  // Errors (usage): the address is no number.
   Result<std::string> listen(const std::string& address, std::function<void(Entered)> entered);
   void connect(const std::string& address, std::function<void(Result<Entered>)> entered);
 

@@ -107,8 +107,11 @@ class Transport {
  public:
   virtual ~Transport() = default;
   virtual std::string_view name() const = 0;  // "tcp"
+  // The address with a number for a name, as listen() takes it. Blocks for as long as names take; any thread but a
+  // loop's. Errors: there is no such name.
+  virtual Result<std::string> resolve(const std::string& address) const { return address; }
   // Accepts links until the transport is destroyed; returns the address that others give to connect(). Binds to
-  // loopback unless `address` says otherwise ("host:port"; port 0: any free one).
+  // loopback unless `address` says otherwise ("number:port"; port 0: any free one).
   virtual Result<std::string> listen(const std::string& address,
                                      std::function<void(std::unique_ptr<Link>)> accepted) = 0;
   virtual void connect(const std::string& address, std::function<void(Result<std::unique_ptr<Link>>)> connected) = 0;

@@ -24,6 +24,8 @@ class UcxTransport final : public Transport {
   std::string_view name() const override { return "ucx"; }
   void on_refused(std::function<void(const Error&)> refused) override { door_.on_refused(std::move(refused)); }
 
+  Result<std::string> resolve(const std::string& address) const override { return SocketDoor::resolve(address); }
+
   Result<std::string> listen(const std::string& address, std::function<void(std::unique_ptr<Link>)> accepted) override {
     return door_.listen(address, [this, accepted = std::move(accepted)](SocketDoor::Entered entered) {
       auto link = make_link(std::move(entered));

@@ -46,5 +46,21 @@ TEST(SocketDoor, AnAddressTooLongForAHandshakeIsAnErrorOfTheConnection) {
   gone.get_future().wait();
 }
 
+// A name may take as long as the network likes: never on a loop.
+TEST(SocketDoor, ListensOnNumbersAndResolvesNamesBefore) {
+  EXPECT_EQ(SocketDoor::resolve("127.0.0.1:4711").value(), "127.0.0.1:4711");
+  EXPECT_EQ(SocketDoor::resolve("[::1]:4711").value(), "[::1]:4711");
+  EXPECT_THAT(SocketDoor::resolve("localhost:4711").value(),
+              testing::AnyOf(testing::Eq("127.0.0.1:4711"), testing::Eq("[::1]:4711")));
+  EXPECT_THAT(SocketDoor::resolve("nothing").error().message(), HasSubstr("not an address"));
+
+  actor::ThreadLoop loop;
+  const LocalNode head(Peer{1, "head", "host", 1, 1}, "build", "token");
+  SocketDoor door(loop, head, LinkOptions());
+  const auto entered = [](const SocketDoor::Entered&) {};
+  EXPECT_TRUE(door.listen("127.0.0.1:0", entered).ok());
+  EXPECT_THAT(door.listen("localhost:0", entered).error().message(), HasSubstr("localhost:0: listen on a number"));
+}
+
 }  // namespace
 }  // namespace troupe::net
