@@ -52,8 +52,13 @@ class ThreadLoop::TimerEntry final : public Timer::Entry, public std::enable_sha
 ThreadLoop::ThreadLoop(ThreadLoopOptions options) : EventLoop(&ready_), options_(options), io_(1) {}
 
 ThreadLoop::~ThreadLoop() {
-  ready_.append(inbox_.take());
-  while (!ready_.empty()) ready_.pop().drop();
+  drop_all();
+  io_.shutdown();
+  drop_all();
+}
+
+void ThreadLoop::drop_all() {
+  for (ready_.append(inbox_.take()); !ready_.empty(); ready_.append(inbox_.take())) ready_.pop().drop();
 }
 
 void ThreadLoop::run() {

@@ -34,7 +34,8 @@ struct ThreadLoopOptions {
 class ThreadLoop final : public EventLoop {
  public:
   explicit ThreadLoop(ThreadLoopOptions options = {});
-  // Drops what was posted and has not run. REQUIRES: not running, and nobody posts any more.
+  // Drops what was posted and has not run, what waits in io(), and what any of that posts as it goes. REQUIRES: not
+  // running, and nobody else posts any more.
   ~ThreadLoop() override;
   ThreadLoop(const ThreadLoop&) = delete;
   ThreadLoop& operator=(const ThreadLoop&) = delete;
@@ -63,6 +64,11 @@ class ThreadLoop final : public EventLoop {
 
  private:
   class TimerEntry;
+  struct Io : boost::asio::io_context {
+    using io_context::io_context;
+    using io_context::shutdown;  // frees what waits, and leaves sockets and timers something to be closed in
+  };
+  void drop_all();
   bool run_ready(int round);
   void take_turn() {
     if (--countdown_ <= 0) look();
@@ -77,7 +83,7 @@ class ThreadLoop final : public EventLoop {
   const ThreadLoopOptions options_;
   SteadyClock clock_;
   std::vector<Poller*> pollers_;  // outlives what still waits in io_, which may be a poller's last owner
-  boost::asio::io_context io_;
+  Io io_;
   std::atomic<std::thread::id> thread_;
   JobQueue ready_;
   int patience_ = 1;  // jobs between two looks at the clock

@@ -345,6 +345,24 @@ TEST(ThreadLoop, RunsWhatWasPostedBeforeStopAndDropsTheRest) {
   EXPECT_EQ(order, (std::vector<int>{1, -2}));
 }
 
+std::shared_ptr<void> at_its_end(std::function<void()> work) {
+  return {nullptr, [work = std::move(work)](void*) { work(); }};
+}
+
+TEST(ThreadLoop, DropsAlsoWhatTheDroppedPost) {
+  std::vector<int> order;
+  CountingJob of_job(order, 1), of_handler(order, 2), of_that(order, 3);
+  {
+    ThreadLoop loop;
+    loop.post([held = at_its_end([&] { loop.post(of_job); })] {});
+    boost::asio::post(loop.io(), [held = at_its_end([&] {
+                                    loop.post(of_handler);
+                                    loop.post([held = at_its_end([&] { loop.post(of_that); })] {});
+                                  })] {});
+  }
+  EXPECT_EQ(order, (std::vector<int>{-1, -2, -3}));
+}
+
 TEST(ThreadLoop, JobsOfOtherThreadsRunThoughJobsPostEachOtherForEver) {
   LoopThread thread;
   std::promise<int> ran;
