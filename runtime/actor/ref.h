@@ -12,7 +12,9 @@
 // - Every ask has a deadline, never later than that of the handler which asks; the one asked inherits it. When the
 //   asker gives up, or is told to stop, the one asked is told to stop too.
 // - What cannot be delivered answers with the first cause: who died, where, why.
-// - A local message is moved, never copied nor encoded.
+// - A local message is moved, never copied nor encoded. So a mailbox is bounded in number and not in bytes: a message
+//   to an actor of the same node takes no memory that its sender had not taken already. Whoever allocates in order to
+//   send bounds that by asking, which waits for an answer, instead of telling.
 #pragma once
 #include <chrono>
 #include <utility>
