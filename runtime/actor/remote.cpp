@@ -14,6 +14,9 @@ using wire::FrameKind;
 // How long what waits here may take to go before a link is closed.
 constexpr std::chrono::seconds kDrainLimit{1};
 
+// More questions than a link and its actors have room for, so more than can be called off before they come.
+constexpr size_t kMostCancelled = size_t{1} << 18;
+
 // Marks what says that a message has left its mailbox among the answers to questions.
 constexpr uint64_t kLeft = uint64_t{1} << 63;
 
@@ -170,7 +173,10 @@ void RemoteNode::on_message(net::Parcel& parcel, bool bundled) {
   Node* node = home_->node();
   if (node == nullptr) return;
   last_ask_ = std::max(last_ask_, ask);
-  if (cancelled_.erase(ask) > 0) return give_back(share);
+  const bool cancelled = cancelled_.erase(ask) > 0;
+  // Questions come in the order of their numbers.
+  cancelled_.erase(cancelled_.begin(), cancelled_.upper_bound(last_ask_));
+  if (cancelled) return give_back(share);
   const Handle<Cell> cell = node->find(share.actor);
   if (cell == nullptr) {
     const Cause cause = node->epitaph(share.actor);
@@ -372,7 +378,11 @@ void RemoteNode::send_down(uint64_t number, const Down& down) {
 }
 
 void RemoteNode::on_cancel(uint64_t ask) {
-  if (ask > last_ask_) return void(cancelled_.insert(ask));
+  if (ask > last_ask_) {
+    cancelled_.insert(ask);
+    if (cancelled_.size() > kMostCancelled) malformed("cancels of questions that do not come");
+    return;
+  }
   const auto answering = answering_.extract(ask);
   if (!answering) return;
   const Handle<Cell> cell = answering.mapped().cell;

@@ -83,6 +83,32 @@ TEST(RemoteFlow, ACancelDoesNotOvertakeItsQuestion) {
   }
 }
 
+TEST(RemoteFlow, APeerThatCallsOffQuestionsWithoutEndIsCutOff) {
+  Network network;
+  Network::Process b(network, "b", 2, {}, Carrier::bytes);
+  const net::LocalNode stranger(net::Peer{7, "stranger", "host", 1, 1}, "build", "token");
+  const auto transport = network.make_transport(stranger, {}, Carrier::bytes);
+  ASSERT_TRUE(b.node->listen(*b.transport, "b").ok());
+  std::unique_ptr<net::Link> link;
+  std::string closed;
+  transport->connect("b", [&](Result<std::unique_ptr<net::Link>> made) {
+    link = std::move(made).value();
+    link->start({[](const net::Parcel&) {}, {}, [&](const Error& why) { closed = why.message(); }});
+  });
+  network.settle(Carrier::bytes);
+  ASSERT_NE(link, nullptr);
+  int64_t sent = 0;
+  for (uint64_t question = 1000; closed.empty() && sent < 1'000'000; ++question) {
+    net::Parcel cancel;
+    cancel.header.kind = wire::FrameKind::system;
+    cancel.header.ask = question;
+    ASSERT_TRUE(link->send(cancel));
+    if (++sent % 1000 == 0) network.loop.advance(10ms);
+  }
+  EXPECT_THAT(closed, HasSubstr("node stranger sent what it may not: cancels of questions that do not come"));
+  EXPECT_TRUE(b.node->peers().empty());
+}
+
 TEST(RemoteFlow, WhatWasToldBeforeANodeStopsArrives) {
   for (const Carrier carrier : {Carrier::objects, Carrier::bytes}) {
     Cluster cluster({.window = 4}, carrier);
