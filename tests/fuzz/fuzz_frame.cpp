@@ -2,8 +2,12 @@
 #include <cstring>
 
 #include "runtime/base/check.h"
+#include "runtime/wire/bytes.h"
 #include "runtime/wire/frame.h"
 #include "tests/fuzz/fuzz.h"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
 
 namespace troupe::fuzz {
 namespace {
@@ -20,13 +24,32 @@ void check_round_trip(const wire::Frame& frame, const wire::FrameLimits& limits)
   for (size_t i = 0; i < lengths->size(); ++i) TROUPE_CHECK((*lengths)[i] == frame.body.buffers[i].size());
 }
 
+// Gives every head the magic number and checksum that it should have, for as long as heads say where the next one is.
+void seal(std::vector<std::byte>& stream, const wire::FrameLimits& limits) {
+  constexpr size_t kChecksumAt = 80;
+  for (size_t at = 0; at + wire::kFrameHeadBytes <= stream.size();) {
+    std::byte* head = stream.data() + at;
+    wire::store<uint32_t>(head, 0x31465254);
+    wire::store<uint64_t>(head + kChecksumAt, XXH3_64bits(head, kChecksumAt));
+    const auto parsed = wire::parse_frame_head({head, wire::kFrameHeadBytes}, limits);
+    if (!parsed.ok()) return;
+    const uint64_t size =
+        wire::kFrameHeadBytes + uint64_t{8} * parsed->buffers + parsed->words_bytes + parsed->buffers_bytes;
+    if (size > stream.size() - at) return;
+    at += size;
+  }
+}
+
 }  // namespace
 
 void frame(std::span<const uint8_t> input) {
   if (input.size() < 2) return;
-  const size_t piece = 1 + (input[0] | (input[1] << 8)) % 5000;
-  auto rest = std::as_bytes(input.subspan(2));
+  const size_t piece = 1 + (input[0] | (input[1] & 0x7f) << 8) % 5000;
   const wire::FrameLimits limits{1 << 20, int64_t{1} << 32, 64};
+  const auto bytes = std::as_bytes(input.subspan(2));
+  std::vector<std::byte> stream(bytes.begin(), bytes.end());
+  if ((input[1] & 0x80) != 0) seal(stream, limits);
+  std::span<const std::byte> rest = stream;
   wire::BufferPool pool(0);
   wire::FrameParser parser(limits, pool);
   size_t parsed_bytes = 0;
