@@ -133,6 +133,17 @@ std::string EndToEnd::checkpoint(const std::string& out, int step) const {
   return out + "/checkpoints/step-" + std::string(8 - digits.size(), '0') + digits;
 }
 
+size_t EndToEnd::lines(const std::string& out) const {
+  const std::string text = exists(out + "/metrics.jsonl") ? read(out + "/metrics.jsonl") : "";
+  return static_cast<size_t>(std::ranges::count(text, '\n'));
+}
+
+RunOptions EndToEnd::here() const {
+  RunOptions options;
+  options.folder = folder_;
+  return options;
+}
+
 std::string EndToEnd::tensors(const std::string& out, int step) const {
   const std::string manifest = read(checkpoint(out, step) + "/manifest.json");
   const size_t begin = manifest.find("\"tensors\""), end = manifest.rfind("\"checksum\"");

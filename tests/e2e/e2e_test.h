@@ -46,7 +46,12 @@ class EndToEnd : public testing::Test {
   void flip(const std::string& name, size_t offset) const;
   void truncate(const std::string& name, size_t bytes) const;
 
+  // So many lines has OUT/metrics.jsonl: the steps that were written down.
+  size_t lines(const std::string& out) const;
+
   const std::string& folder() const { return folder_; }
+  // For a program in this folder.
+  RunOptions here() const;
 
  private:
   std::string folder_;

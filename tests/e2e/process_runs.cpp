@@ -74,33 +74,22 @@ void ProcessRuns::SetUp() {
 #endif
 }
 
-std::vector<std::string> ProcessRuns::arguments(const std::string& out, const std::string& mode, int ranks,
-                                                const std::vector<std::string>& settings, bool resume) const {
+std::vector<std::string> RankRuns::arguments(const std::string& out, const std::string& mode, int ranks,
+                                             const std::vector<std::string>& settings, bool resume) const {
   std::vector<std::string> all = train_arguments(out, settings, resume);
   all.insert(all.end(), {mode, std::to_string(ranks)});
   return all;
 }
 
-void ProcessRuns::train_on(const std::string& out, const std::string& mode, int ranks,
-                           const std::vector<std::string>& settings, bool resume) const {
+void RankRuns::train_on(const std::string& out, const std::string& mode, int ranks,
+                        const std::vector<std::string>& settings, bool resume) const {
   const Outcome outcome = troupe(arguments(out, mode, ranks, settings, resume));
   EXPECT_EQ(outcome.exit_code, 0) << describe(outcome);
 }
 
-void ProcessRuns::expect_same_bits(const std::string& one, const std::string& other, int steps) const {
+void RankRuns::expect_same_bits(const std::string& one, const std::string& other, int steps) const {
   for (const char* member : {"loss", "grad_norm"}) EXPECT_EQ(metric(one, member), metric(other, member)) << member;
   EXPECT_EQ(tensors(one, steps), tensors(other, steps));
-}
-
-size_t ProcessRuns::lines(const std::string& out) const {
-  const std::string text = exists(out + "/metrics.jsonl") ? read(out + "/metrics.jsonl") : "";
-  return static_cast<size_t>(std::ranges::count(text, '\n'));
-}
-
-RunOptions ProcessRuns::here() const {
-  RunOptions options;
-  options.folder = folder();
-  return options;
 }
 
 std::vector<pid_t> ProcessRuns::ranks_after(RunningProgram& program, const std::string& out, size_t steps) const {

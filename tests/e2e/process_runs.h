@@ -1,4 +1,4 @@
-// What the tests of ranks as processes share: runs on several processes, and eyes for the processes themselves.
+// What the tests of several ranks share: runs as threads or processes, and eyes for the processes themselves.
 #pragma once
 #include <sys/types.h>
 
@@ -30,18 +30,19 @@ Gang gang_of(pid_t head);
 // Whether the thread of that name waits for something.
 bool thread_sleeps(pid_t pid, const std::string& name);
 
-class ProcessRuns : public EndToEnd {
+class RankRuns : public EndToEnd {
  protected:
-  void SetUp() override;
   // `troupe train small.toml --MODE RANKS`, where mode is --ranks or --processes.
   std::vector<std::string> arguments(const std::string& out, const std::string& mode, int ranks,
                                      const std::vector<std::string>& settings = {}, bool resume = false) const;
   void train_on(const std::string& out, const std::string& mode, int ranks,
                 const std::vector<std::string>& settings = {}, bool resume = false) const;
   void expect_same_bits(const std::string& one, const std::string& other, int steps) const;
-  size_t lines(const std::string& out) const;  // of its metrics
-  RunOptions here() const;
+};
 
+class ProcessRuns : public RankRuns {
+ protected:
+  void SetUp() override;
   // Waits until the run has taken so many steps; its ranks.
   std::vector<pid_t> ranks_after(RunningProgram& program, const std::string& out, size_t steps) const;
   // Whether the process ends within so long.

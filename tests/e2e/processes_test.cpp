@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <fstream>
 
+#include "runtime/base/check.h"
 #include "tests/e2e/process_runs.h"
 
 namespace troupe::e2e {
@@ -21,6 +22,17 @@ class Processes : public ProcessRuns {
  protected:
   const std::vector<std::string> longer_{"train.steps=200", "checkpoint.every=20", "checkpoint.keep=0"};
   const std::vector<std::string> endless_{"train.steps=1000000"};
+
+  // A run on two processes that has taken some steps.
+  struct Pair {
+    Pair(const Processes& test, const std::string& out, const std::vector<std::string>& settings, size_t steps = 25)
+        : program(test.arguments(out, "--processes", 2, settings), test.here()),
+          ranks(test.ranks_after(program, out, steps)) {
+      TROUPE_CHECK(ranks.size() == 2, "{} ranks: {}", ranks.size(), program.err());
+    }
+    RunningProgram program;
+    std::vector<pid_t> ranks;
+  };
 };
 
 std::string killed(pid_t pid) { return "rank [0-9]+ \\(host [^ ]+, pid " + std::to_string(pid) + "\\) was killed by "; }
@@ -50,9 +62,8 @@ TEST_F(Processes, OneAloneHasTheBitsOfAThread) {
 
 TEST_F(Processes, AKilledRankIsNamedAndTheRunEndsAsIfItHadNotBeen) {
   train_on("undisturbed", "--ranks", 2, longer_);
-  RunningProgram program(arguments("killed", "--processes", 2, longer_), here());
-  const std::vector<pid_t> ranks = ranks_after(program, "killed", 25);
-  ASSERT_EQ(ranks.size(), 2u);
+  Pair pair(*this, "killed", longer_);
+  auto& [program, ranks] = pair;
   kill(ranks[1], SIGKILL);
   const Outcome outcome = program.wait();
   EXPECT_EQ(outcome.exit_code, 0) << describe(outcome);
@@ -65,9 +76,8 @@ TEST_F(Processes, AKilledRankIsNamedAndTheRunEndsAsIfItHadNotBeen) {
 
 TEST_F(Processes, ARankKilledWhileAnotherWaitsForItInACollectiveIsTheOneNamed) {
   train_on("undisturbed", "--ranks", 2, longer_);
-  RunningProgram program(arguments("killed", "--processes", 2, longer_), here());
-  const std::vector<pid_t> ranks = ranks_after(program, "killed", 25);
-  ASSERT_EQ(ranks.size(), 2u);
+  Pair pair(*this, "killed", longer_);
+  auto& [program, ranks] = pair;
   kill(ranks[0], SIGSTOP);
   EXPECT_TRUE(program.wait_until([&] { return thread_sleeps(ranks[1], "rank"); })) << "in a collective";
   kill(ranks[1], SIGABRT);
@@ -79,9 +89,8 @@ TEST_F(Processes, ARankKilledWhileAnotherWaitsForItInACollectiveIsTheOneNamed) {
 
 TEST_F(Processes, AStoppedRankIsCutOffAndDoesNoHarmWhenItIsWoken) {
   train_on("undisturbed", "--ranks", 2, longer_);
-  RunningProgram program(arguments("stopped", "--processes", 2, longer_), here());
-  const std::vector<pid_t> ranks = ranks_after(program, "stopped", 25);
-  ASSERT_EQ(ranks.size(), 2u);
+  Pair pair(*this, "stopped", longer_);
+  auto& [program, ranks] = pair;
   kill(ranks[1], SIGSTOP);
   EXPECT_TRUE(program.wait_for_output("generation 1 starts"));
   EXPECT_FALSE(alive(ranks[1])) << "nothing of a generation is left when the next one starts";
@@ -97,9 +106,8 @@ TEST_F(Processes, ARankThatDoesNotComeToACollectiveInTimeIsNamedByTheOthers) {
   train_on("undisturbed", "--ranks", 2, longer_);
   std::vector<std::string> settings = longer_;
   settings.push_back("parallel.collective_deadline_seconds=1");
-  RunningProgram program(arguments("stopped", "--processes", 2, settings), here());
-  const std::vector<pid_t> ranks = ranks_after(program, "stopped", 25);
-  ASSERT_EQ(ranks.size(), 2u);
+  Pair pair(*this, "stopped", settings);
+  auto& [program, ranks] = pair;
   kill(ranks[1], SIGSTOP);
   const Outcome outcome = program.wait();
   EXPECT_EQ(outcome.exit_code, 0) << describe(outcome);
@@ -109,9 +117,8 @@ TEST_F(Processes, ARankThatDoesNotComeToACollectiveInTimeIsNamedByTheOthers) {
 }
 
 TEST_F(Processes, AWorkerOfAnEarlierGenerationIsRefused) {
-  RunningProgram program(arguments("out", "--processes", 2, endless_), here());
-  const std::vector<pid_t> first = ranks_after(program, "out", 3);
-  ASSERT_EQ(first.size(), 2u);
+  Pair pair(*this, "out", endless_, 3);
+  auto& [program, first] = pair;
   std::vector<std::pair<std::string, std::string>> environment;
   for (const char* name : {"TROUPE_HEAD", "TROUPE_TOKEN", "TROUPE_GENERATION", "TROUPE_THREADS", "TROUPE_KEEPER",
                            "TROUPE_COLLECTIVE_DEADLINE_MS"})
@@ -157,9 +164,8 @@ TEST_F(Processes, AKilledRankLeavesATraceThatIsWholeAndSaysWhatIsMissing) {
 }
 
 TEST_F(Processes, AReportNamesTheRankThatIsAwaitedAndTheRunGoesOn) {
-  RunningProgram program(arguments("out", "--processes", 2, endless_), here());
-  const std::vector<pid_t> workers = ranks_after(program, "out", 5);
-  ASSERT_EQ(workers.size(), 2u);
+  Pair pair(*this, "out", endless_, 5);
+  auto& [program, workers] = pair;
   kill(workers[1], SIGSTOP);
   const std::string stopped = "pid " + std::to_string(workers[1]) + ")";
   std::string report;
@@ -233,9 +239,8 @@ TEST_F(Processes, AHeadThatIsStoppedAndThenKilledTakesItsWorkersAlong) {
 
 TEST_F(Processes, AHeadThatStoodStillForTooLongGoesOnWithTheNextGeneration) {
   train_on("undisturbed", "--ranks", 2, longer_);
-  RunningProgram program(arguments("stopped", "--processes", 2, longer_), here());
-  const std::vector<pid_t> ranks = ranks_after(program, "stopped", 25);
-  ASSERT_EQ(ranks.size(), 2u);
+  Pair pair(*this, "stopped", longer_);
+  auto& [program, ranks] = pair;
   kill(program.pid(), SIGSTOP);
   for (const pid_t rank : ranks) EXPECT_TRUE(ends(rank, 20'000)) << "a rank without a head has nothing to do";
   kill(program.pid(), SIGCONT);

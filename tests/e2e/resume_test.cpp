@@ -27,12 +27,6 @@ class Resume : public EndToEnd {
     train_well("twice", settings, true);
     expect_same_run("once", "twice", 20);
   }
-
-  // The size of the steps already written down.
-  size_t steps_of(const std::string& out) const {
-    const std::string lines = exists(out + "/metrics.jsonl") ? read(out + "/metrics.jsonl") : "";
-    return static_cast<size_t>(std::ranges::count(lines, '\n'));
-  }
 };
 
 TEST_F(Resume, TwiceTenStepsAreTwentyInF32) { expect_resume_changes_nothing({}); }
@@ -51,10 +45,8 @@ TEST_F(Resume, TwiceTenStepsAreTwentyWithAllOfThemAndRecompute) {
 TEST_F(Resume, ARunKilledWithoutWarningEndsAsIfItHadNotBeen) {
   const std::vector<std::string> settings{"train.steps=60", "train.schedule=cosine", "checkpoint.every=5"};
   train_well("undisturbed", settings);
-  RunOptions options;
-  options.folder = folder();
-  RunningProgram program(train_arguments("killed", settings), options);
-  EXPECT_TRUE(program.wait_until([&] { return steps_of("killed") >= 8; }));
+  RunningProgram program(train_arguments("killed", settings), here());
+  EXPECT_TRUE(program.wait_until([&] { return lines("killed") >= 8; }));
   program.send(SIGKILL);
   EXPECT_EQ(program.wait().signal, SIGKILL) << "it was over before it could be killed";
   train_well("killed", settings, true);
@@ -64,13 +56,11 @@ TEST_F(Resume, ARunKilledWithoutWarningEndsAsIfItHadNotBeen) {
 
 TEST_F(Resume, ASignalStopsAfterTheStepAndSaves) {
   for (const auto& [signal, name] : {std::pair{SIGINT, "SIGINT"}, {SIGTERM, "SIGTERM"}, {SIGUSR1, "SIGUSR1"}}) {
-    RunOptions options;
-    options.folder = folder();
-    RunningProgram program(train_arguments(name, {"train.steps=1000000"}), options);
-    EXPECT_TRUE(program.wait_until([&] { return steps_of(name) >= 2; }));
+    RunningProgram program(train_arguments(name, {"train.steps=1000000"}), here());
+    EXPECT_TRUE(program.wait_until([&] { return lines(name) >= 2; }));
     program.send(signal);
     const Outcome outcome = program.wait();
-    const size_t steps = steps_of(name);
+    const size_t steps = lines(name);
     expect_failure(outcome, 75,
                    {"of 1000000, state saved in " + checkpoint(name, static_cast<int>(steps)), "--resume"});
     EXPECT_THAT(outcome.out, HasSubstr(name));
@@ -87,10 +77,8 @@ TEST_F(Resume, ASignalWhileDataArePreparedIsNotWaitedFor) {
   while (text.size() < 40'000'000) text += "the rain falls on a green hill, and every river runs down to the sea\n";
   write("long.txt", text);
   for (const char* tokenizer : {"characters", "bytes"}) {
-    RunOptions options;
-    options.folder = folder();
     RunningProgram program(
-        train_arguments(tokenizer, {"data.train=long.txt", std::string("data.tokenizer=") + tokenizer}), options);
+        train_arguments(tokenizer, {"data.train=long.txt", std::string("data.tokenizer=") + tokenizer}), here());
     EXPECT_TRUE(program.wait_until([&] { return program.catches(SIGTERM); }));
     program.send(SIGTERM);
     const Outcome outcome = program.wait();
@@ -100,10 +88,8 @@ TEST_F(Resume, ASignalWhileDataArePreparedIsNotWaitedFor) {
 }
 
 TEST_F(Resume, ASecondInterruptStopsAtOnce) {
-  RunOptions options;
-  options.folder = folder();
   // A first step of 20000 microbatches: once the program computes, it is under way for long.
-  RunningProgram program(train_arguments("out", {"train.global_batch=20000", "train.micro_batch=1"}), options);
+  RunningProgram program(train_arguments("out", {"train.global_batch=20000", "train.micro_batch=1"}), here());
   EXPECT_TRUE(program.wait_for_output("run        20 steps"));
   const double before = program.cpu_seconds();
   EXPECT_TRUE(program.wait_until([&] { return program.cpu_seconds() > before + 0.1; }));

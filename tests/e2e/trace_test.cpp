@@ -85,11 +85,6 @@ class Traces : public EndToEnd {
     all.insert(all.end(), {mode, std::to_string(ranks), "--trace", "trace.json"});
     return all;
   }
-  RunOptions here() const {
-    RunOptions options;
-    options.folder = folder();
-    return options;
-  }
   // What each rank's lanes hold after `steps` steps.
   void expect_ranks(const Trace& trace, int ranks, int steps) const {
     double begin = 1e300, end = 0;
@@ -189,13 +184,13 @@ TEST_F(Traces, AnInterruptedRunHasItsTrace) {
     std::vector<std::string> all = arguments(mode, 2, {"train.steps=1000000"});
     std::ranges::replace(all, std::string("out"), std::string("out") + mode);
     RunningProgram program(all, here());
-    const std::string metrics = std::string("out") + mode + "/metrics.jsonl";
-    EXPECT_TRUE(program.wait_until([&] { return exists(metrics) && std::ranges::count(read(metrics), '\n') >= 3; }));
+    const std::string out = std::string("out") + mode;
+    EXPECT_TRUE(program.wait_until([&] { return lines(out) >= 3; }));
     EXPECT_FALSE(exists("trace.json")) << "before it is whole";
     program.send(SIGINT);
     const Outcome outcome = program.wait();
     EXPECT_EQ(outcome.exit_code, 75) << describe(outcome);
-    expect_ranks(Trace(read("trace.json")), 2, static_cast<int>(std::ranges::count(read(metrics), '\n')));
+    expect_ranks(Trace(read("trace.json")), 2, static_cast<int>(lines(out)));
     std::filesystem::remove(path("trace.json"));
   }
 }
