@@ -78,12 +78,10 @@ Result<TrainingData> open_training_data(FileSystem& file_system, const DataOptio
       .text = text_options(options), .cache_folder = options.cache, .verify = options.verify};
   const DocumentOptions documents{.document_mask = options.document_mask,
                                   .restart_positions = options.restart_positions};
-  bool reused = true;
   std::vector<uint64_t> checksums;
   const auto tokens_of = [&](const NamedPaths& dataset) -> Result<TokenStream> {
     Result<PreparedTokens> prepared = prepare(file_system, dataset.paths, prepare_options, tokenizer, pool, progress);
     if (!prepared.ok()) return std::move(prepared).error().within(dataset.key);
-    reused = reused && prepared->reused;
     checksums.push_back(prepared->file->checksum());
     return TokenStream(prepared->file);
   };
@@ -92,7 +90,6 @@ Result<TrainingData> open_training_data(FileSystem& file_system, const DataOptio
   std::vector<WeightedStream> train;
   std::vector<TokenStream> held_out;
   int64_t train_tokens = 0;
-  int64_t train_text_bytes = 0;
   for (const NamedPaths& dataset : datasets_of(options)) {
     TokenStream stream = TROUPE_TRY(tokens_of(dataset));
     const int64_t all = stream.size();
@@ -108,7 +105,6 @@ Result<TrainingData> open_training_data(FileSystem& file_system, const DataOptio
                          sequence_length + 1);
     }
     train_tokens += stream.size();
-    train_text_bytes += stream.text_bytes(0, stream.size(), tokenizer);
     train.push_back({std::move(stream), dataset.weight});
   }
   if (!options.validation.empty()) {
@@ -125,8 +121,6 @@ Result<TrainingData> open_training_data(FileSystem& file_system, const DataOptio
       .sampler = std::move(sampler),
       .validation = std::move(validation),
       .train_tokens = train_tokens,
-      .train_text_bytes = train_text_bytes,
-      .reused = reused,
       .fingerprint = XXH3_64bits(checksums.data(), checksums.size() * sizeof(uint64_t)),
   };
 }

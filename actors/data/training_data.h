@@ -26,8 +26,6 @@ struct TrainingData {
   Sampler sampler;
   std::optional<ValidationSet> validation;  // none with validation_fraction = 0 and no path
   int64_t train_tokens = 0;
-  int64_t train_text_bytes = 0;
-  bool reused = false;       // all tokens came from the cache
   uint64_t fingerprint = 0;  // of all tokens, in order, those held out included
 };
 
