@@ -28,11 +28,12 @@ struct FaultyFiles final : PosixFileSystem {
   }
   Result<std::unique_ptr<WritableFile>> create(const std::string& path) override {
     if (no_memory_for_shards && path.find("/shard-") != std::string::npos) throw std::bad_alloc();
+    if (throw_for_shards && path.find("/shard-") != std::string::npos) throw std::runtime_error("the disk is haunted");
     if (encoding && path.find(".tokens") != std::string::npos) encoding();
     return PosixFileSystem::create(path);
   }
   std::string refuse_to_remove;
-  bool no_memory_for_shards = false;
+  bool no_memory_for_shards = false, throw_for_shards = false;
   std::function<void()> encoding;  // somebody begins to
 };
 
@@ -145,6 +146,19 @@ TEST_F(HeadTest, HavingNoMemoryIsNotTriedAgain) {
   ASSERT_FALSE(end.ok());
   EXPECT_THAT(end.error().message(), HasSubstr("rank 0: out of memory: use a smaller model"));
   EXPECT_EQ(generations_, 1);
+}
+
+TEST_F(HeadTest, ARankThatThrowsIsLostWithWhatItThrew) {
+  faulty_.throw_for_shards = true;
+  const auto end = run(config());
+  ASSERT_FALSE(end.ok());
+  EXPECT_THAT(end.error().message(),
+              testing::AllOf(HasSubstr("4 generations were lost within"), HasSubstr("the first: "),
+                             HasSubstr("rank 0 failed: the disk is haunted")));
+  EXPECT_EQ(generations_, 4);
+  EXPECT_THAT(seen_.warnings, testing::SizeIs(3));
+  EXPECT_THAT(seen_.warnings, testing::Each(HasSubstr("rank 0 failed: the disk is haunted")));
+  EXPECT_FALSE(std::filesystem::exists(path("out/checkpoints/step-00000010")));
 }
 
 TEST_F(HeadTest, AnOldCheckpointThatStaysIsAWarning) {
