@@ -1,201 +1,217 @@
+// Each message has one list of its fields: what stands in train.capnp under a name, and where it is in the struct.
 #include "actors/train/train_wire.h"
+
+#include <tuple>
 
 #include "runtime/wire/capnp.h"
 // After the shim in capnp.h.
+#include <capnp/dynamic.h>
+
 #include "actors/train/train.capnp.h"
 
 namespace troupe::train {
 namespace {
 
-template <class Schema, class Fill>
-wire::Body body_of(Fill&& fill) {
-  capnp::MallocMessageBuilder message;
-  fill(message.initRoot<Schema>());
-  return wire::to_body(message);
+using capnp::DynamicStruct;
+
+template <class M, class T>
+struct Field {
+  const char* name;
+  T M::* member;
+};
+
+template <class M>
+struct Layout;
+
+template <>
+struct Layout<RankFailure> {
+  using Schema = schema::RankFailure;
+  static constexpr std::tuple kFields{Field{"kind", &RankFailure::kind}, Field{"message", &RankFailure::message}};
+};
+
+template <>
+struct Layout<RankAssignment> {
+  using Schema = schema::RankAssignment;
+  static constexpr std::tuple kFields{Field{"config", &RankAssignment::config},
+                                      Field{"configPath", &RankAssignment::config_path},
+                                      Field{"out", &RankAssignment::out},
+                                      Field{"generation", &RankAssignment::generation},
+                                      Field{"peakFlops", &RankAssignment::peak_flops},
+                                      Field{"tokenizerFingerprint", &RankAssignment::tokenizer_fingerprint},
+                                      Field{"dataFingerprint", &RankAssignment::data_fingerprint}};
+};
+
+template <>
+struct Layout<RankReady> {
+  using Schema = schema::RankReady;
+  static constexpr std::tuple kFields{Field{"failure", &RankReady::failure},
+                                      Field{"parameters", &RankReady::parameters}, Field{"device", &RankReady::device}};
+};
+
+template <>
+struct Layout<RankLoaded> {
+  using Schema = schema::RankLoaded;
+  static constexpr std::tuple kFields{Field{"failure", &RankLoaded::failure},
+                                      Field{"completed", &RankLoaded::completed}};
+};
+
+template <>
+struct Layout<CheckpointFolder> {
+  using Schema = schema::CheckpointFolder;
+  static constexpr std::tuple kFields{Field{"folder", &CheckpointFolder::folder}};
+};
+
+template <>
+struct Layout<StepPlan> {
+  using Schema = schema::StepPlan;
+  static constexpr std::tuple kFields{Field{"firstStep", &StepPlan::first_step},
+                                      Field{"lastStep", &StepPlan::last_step}};
+};
+
+template <>
+struct Layout<PlanReport> {
+  using Schema = schema::PlanReport;
+  static constexpr std::tuple kFields{Field{"failure", &PlanReport::failure},
+                                      Field{"completed", &PlanReport::completed},
+                                      Field{"interrupted", &PlanReport::interrupted}};
+};
+
+template <>
+struct Layout<RankJoined> {
+  using Schema = schema::RankJoined;
+  static constexpr std::tuple kFields{Field{"rank", &RankJoined::rank}, Field{"generation", &RankJoined::generation},
+                                      Field{"pid", &RankJoined::pid}, Field{"node", &RankJoined::node},
+                                      Field{"trainer", &RankJoined::trainer}};
+};
+
+template <>
+struct Layout<MetricsLine> {
+  using Schema = schema::MetricsLine;
+  static constexpr std::tuple kFields{Field{"step", &MetricsLine::step},
+                                      Field{"loss", &MetricsLine::loss},
+                                      Field{"tokens", &MetricsLine::tokens},
+                                      Field{"tokensPerSecond", &MetricsLine::tokens_per_second},
+                                      Field{"stepSeconds", &MetricsLine::step_seconds},
+                                      Field{"gradientNorm", &MetricsLine::gradient_norm},
+                                      Field{"learningRate", &MetricsLine::learning_rate},
+                                      Field{"mfu", &MetricsLine::mfu},
+                                      Field{"generation", &MetricsLine::generation},
+                                      Field{"validationLoss", &MetricsLine::validation_loss},
+                                      Field{"validationBitsPerByte", &MetricsLine::validation_bits_per_byte}};
+};
+
+template <>
+struct Layout<StagedCheckpoint> {
+  using Schema = schema::StagedCheckpoint;
+  static constexpr std::tuple kFields{
+      Field{"step", &StagedCheckpoint::step}, Field{"generation", &StagedCheckpoint::generation},
+      Field{"temporary", &StagedCheckpoint::temporary}, Field{"folder", &StagedCheckpoint::folder}};
+};
+
+template <>
+struct Layout<TracePiece> {
+  using Schema = schema::TracePiece;
+  static constexpr std::tuple kFields{Field{"lines", &TracePiece::lines}, Field{"lost", &TracePiece::lost}};
+};
+
+// "validationLoss" → "hasValidationLoss": whether a value that may be missing is there.
+std::string flag_of(std::string name) {
+  name[0] = static_cast<char>(name[0] - 'a' + 'A');
+  return "has" + name;
 }
 
-std::string to_string(capnp::Text::Reader text) { return {text.begin(), text.size()}; }
+// --- To and from fields of a schema, by the type of the struct's member.
 
-void set_failure(schema::RankFailure::Builder to, const RankFailure& failure) {
-  to.setKind(failure.kind);
-  to.setMessage(failure.message);
+template <class T>
+  requires std::is_arithmetic_v<T>
+void set(DynamicStruct::Builder to, const char* name, T value) {
+  to.set(name, value);
+}
+template <class T>
+  requires std::is_arithmetic_v<T>
+void get(DynamicStruct::Reader from, const char* name, T& value) {
+  value = from.get(name).as<T>();
 }
 
-RankFailure to_failure(schema::RankFailure::Reader from) { return {from.getKind(), to_string(from.getMessage())}; }
+void set(DynamicStruct::Builder to, const char* name, const std::string& text) {
+  to.set(name, capnp::Text::Reader(text.data(), text.size()));
+}
+void get(DynamicStruct::Reader from, const char* name, std::string& text) {
+  const auto read = from.get(name).as<capnp::Text>();
+  text.assign(read.begin(), read.size());
+}
+
+void set(DynamicStruct::Builder to, const char* name, const std::optional<double>& value) {
+  to.set(flag_of(name).c_str(), value.has_value());
+  to.set(name, value.value_or(0));
+}
+void get(DynamicStruct::Reader from, const char* name, std::optional<double>& value) {
+  if (from.get(flag_of(name).c_str()).as<bool>()) value = from.get(name).as<double>();
+}
+
+template <class M>
+void set_all(DynamicStruct::Builder to, const M& message);
+template <class M>
+void get_all(DynamicStruct::Reader from, M& message);
+
+void set(DynamicStruct::Builder to, const char* name, const RankFailure& failure) {
+  set_all(to.init(name).as<DynamicStruct>(), failure);
+}
+void get(DynamicStruct::Reader from, const char* name, RankFailure& failure) {
+  get_all(from.get(name).as<DynamicStruct>(), failure);
+}
+
+template <class M>
+void set_all(DynamicStruct::Builder to, const M& message) {
+  std::apply([&](const auto&... field) { (set(to, field.name, message.*field.member), ...); }, Layout<M>::kFields);
+}
+template <class M>
+void get_all(DynamicStruct::Reader from, M& message) {
+  std::apply([&](const auto&... field) { (get(from, field.name, message.*field.member), ...); }, Layout<M>::kFields);
+}
+
+template <class M>
+wire::Body body_of(const M& message) {
+  capnp::MallocMessageBuilder builder;
+  set_all(DynamicStruct::Builder(builder.initRoot<typename Layout<M>::Schema>()), message);
+  return wire::to_body(builder);
+}
+
+template <class M>
+Result<M> message_of(const wire::Body& body) {
+  return wire::from_body<typename Layout<M>::Schema>(body, [](auto from) -> Result<M> {
+    M message;
+    get_all(DynamicStruct::Reader(from), message);
+    return message;
+  });
+}
 
 }  // namespace
 
-wire::Body encode(const RankAssignment& m) {
-  return body_of<schema::RankAssignment>([&](auto to) {
-    to.setConfig(m.config);
-    to.setConfigPath(m.config_path);
-    to.setOut(m.out);
-    to.setGeneration(m.generation);
-    to.setPeakFlops(m.peak_flops);
-    to.setTokenizerFingerprint(m.tokenizer_fingerprint);
-    to.setDataFingerprint(m.data_fingerprint);
-  });
-}
+wire::Body encode(const RankAssignment& m) { return body_of(m); }
+wire::Body encode(const RankReady& m) { return body_of(m); }
+wire::Body encode(const RankLoaded& m) { return body_of(m); }
+wire::Body encode(const CheckpointFolder& m) { return body_of(m); }
+wire::Body encode(const StepPlan& m) { return body_of(m); }
+wire::Body encode(const PlanReport& m) { return body_of(m); }
+wire::Body encode(const RankJoined& m) { return body_of(m); }
+wire::Body encode(const MetricsLine& m) { return body_of(m); }
+wire::Body encode(const StagedCheckpoint& m) { return body_of(m); }
+wire::Body encode(const TracePiece& m) { return body_of(m); }
 
-wire::Body encode(const RankReady& m) {
-  return body_of<schema::RankReady>([&](auto to) {
-    set_failure(to.initFailure(), m.failure);
-    to.setParameters(m.parameters);
-    to.setDevice(m.device);
-  });
+template <class T>
+Result<T> decode(const wire::Body& body) {
+  return message_of<T>(body);
 }
-
-wire::Body encode(const RankLoaded& m) {
-  return body_of<schema::RankLoaded>([&](auto to) {
-    set_failure(to.initFailure(), m.failure);
-    to.setCompleted(m.completed);
-  });
-}
-
-wire::Body encode(const CheckpointFolder& m) {
-  return body_of<schema::CheckpointFolder>([&](auto to) { to.setFolder(m.folder); });
-}
-
-wire::Body encode(const StepPlan& m) {
-  return body_of<schema::StepPlan>([&](auto to) {
-    to.setFirstStep(m.first_step);
-    to.setLastStep(m.last_step);
-  });
-}
-
-wire::Body encode(const PlanReport& m) {
-  return body_of<schema::PlanReport>([&](auto to) {
-    set_failure(to.initFailure(), m.failure);
-    to.setCompleted(m.completed);
-    to.setInterrupted(m.interrupted);
-  });
-}
-
-wire::Body encode(const RankJoined& m) {
-  return body_of<schema::RankJoined>([&](auto to) {
-    to.setRank(m.rank);
-    to.setGeneration(m.generation);
-    to.setPid(m.pid);
-    to.setNode(m.node);
-    to.setTrainer(m.trainer);
-  });
-}
-
-wire::Body encode(const MetricsLine& m) {
-  return body_of<schema::MetricsLine>([&](auto to) {
-    to.setStep(m.step);
-    to.setLoss(m.loss);
-    to.setTokens(m.tokens);
-    to.setTokensPerSecond(m.tokens_per_second);
-    to.setStepSeconds(m.step_seconds);
-    to.setGradientNorm(m.gradient_norm);
-    to.setLearningRate(m.learning_rate);
-    to.setMfu(m.mfu);
-    to.setGeneration(m.generation);
-    to.setHasValidationLoss(m.validation_loss.has_value());
-    to.setValidationLoss(m.validation_loss.value_or(0));
-    to.setHasValidationBitsPerByte(m.validation_bits_per_byte.has_value());
-    to.setValidationBitsPerByte(m.validation_bits_per_byte.value_or(0));
-  });
-}
-
-wire::Body encode(const StagedCheckpoint& m) {
-  return body_of<schema::StagedCheckpoint>([&](auto to) {
-    to.setStep(m.step);
-    to.setGeneration(m.generation);
-    to.setTemporary(m.temporary);
-    to.setFolder(m.folder);
-  });
-}
-
-wire::Body encode(const TracePiece& m) {
-  return body_of<schema::TracePiece>([&](auto to) {
-    to.setLines(m.lines);
-    to.setLost(m.lost);
-  });
-}
-
-template <>
-Result<RankAssignment> decode(const wire::Body& body) {
-  return wire::from_body<schema::RankAssignment>(body, [](auto from) -> Result<RankAssignment> {
-    return RankAssignment{to_string(from.getConfig()), to_string(from.getConfigPath()),
-                          to_string(from.getOut()),    from.getGeneration(),
-                          from.getPeakFlops(),         to_string(from.getTokenizerFingerprint()),
-                          from.getDataFingerprint()};
-  });
-}
-
-template <>
-Result<RankReady> decode(const wire::Body& body) {
-  return wire::from_body<schema::RankReady>(body, [](auto from) -> Result<RankReady> {
-    return RankReady{to_failure(from.getFailure()), from.getParameters(), to_string(from.getDevice())};
-  });
-}
-
-template <>
-Result<RankLoaded> decode(const wire::Body& body) {
-  return wire::from_body<schema::RankLoaded>(body, [](auto from) -> Result<RankLoaded> {
-    return RankLoaded{to_failure(from.getFailure()), from.getCompleted()};
-  });
-}
-
-template <>
-Result<CheckpointFolder> decode(const wire::Body& body) {
-  return wire::from_body<schema::CheckpointFolder>(
-      body, [](auto from) -> Result<CheckpointFolder> { return CheckpointFolder{to_string(from.getFolder())}; });
-}
-
-template <>
-Result<StepPlan> decode(const wire::Body& body) {
-  return wire::from_body<schema::StepPlan>(
-      body, [](auto from) -> Result<StepPlan> { return StepPlan{from.getFirstStep(), from.getLastStep()}; });
-}
-
-template <>
-Result<PlanReport> decode(const wire::Body& body) {
-  return wire::from_body<schema::PlanReport>(body, [](auto from) -> Result<PlanReport> {
-    return PlanReport{to_failure(from.getFailure()), from.getCompleted(), from.getInterrupted()};
-  });
-}
-
-template <>
-Result<RankJoined> decode(const wire::Body& body) {
-  return wire::from_body<schema::RankJoined>(body, [](auto from) -> Result<RankJoined> {
-    return RankJoined{from.getRank(), from.getGeneration(), from.getPid(), from.getNode(), from.getTrainer()};
-  });
-}
-
-template <>
-Result<MetricsLine> decode(const wire::Body& body) {
-  return wire::from_body<schema::MetricsLine>(body, [](auto from) -> Result<MetricsLine> {
-    MetricsLine line;
-    line.step = from.getStep();
-    line.loss = from.getLoss();
-    line.tokens = from.getTokens();
-    line.tokens_per_second = from.getTokensPerSecond();
-    line.step_seconds = from.getStepSeconds();
-    line.gradient_norm = from.getGradientNorm();
-    line.learning_rate = from.getLearningRate();
-    line.mfu = from.getMfu();
-    line.generation = from.getGeneration();
-    if (from.getHasValidationLoss()) line.validation_loss = from.getValidationLoss();
-    if (from.getHasValidationBitsPerByte()) line.validation_bits_per_byte = from.getValidationBitsPerByte();
-    return line;
-  });
-}
-
-template <>
-Result<TracePiece> decode(const wire::Body& body) {
-  return wire::from_body<schema::TracePiece>(
-      body, [](auto from) -> Result<TracePiece> { return TracePiece{to_string(from.getLines()), from.getLost()}; });
-}
-
-template <>
-Result<StagedCheckpoint> decode(const wire::Body& body) {
-  return wire::from_body<schema::StagedCheckpoint>(body, [](auto from) -> Result<StagedCheckpoint> {
-    return StagedCheckpoint{from.getStep(), from.getGeneration(), to_string(from.getTemporary()),
-                            to_string(from.getFolder())};
-  });
-}
+template Result<RankAssignment> decode(const wire::Body&);
+template Result<RankReady> decode(const wire::Body&);
+template Result<RankLoaded> decode(const wire::Body&);
+template Result<CheckpointFolder> decode(const wire::Body&);
+template Result<StepPlan> decode(const wire::Body&);
+template Result<PlanReport> decode(const wire::Body&);
+template Result<RankJoined> decode(const wire::Body&);
+template Result<MetricsLine> decode(const wire::Body&);
+template Result<StagedCheckpoint> decode(const wire::Body&);
+template Result<TracePiece> decode(const wire::Body&);
 
 }  // namespace troupe::train

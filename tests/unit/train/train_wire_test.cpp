@@ -31,6 +31,13 @@ TEST(TrainWire, EveryMessageArrivesAsItWasSent) {
   });
 }
 
+TEST(TrainWire, APieceOfATraceArrivesAsItWasSent) {
+  const Result<TracePiece> arrived = decode<TracePiece>(encode(TracePiece{"{\"ph\":\"M\"},\n", 3}));
+  ASSERT_TRUE(arrived.ok()) << arrived.error().message();
+  EXPECT_EQ(arrived->lines, "{\"ph\":\"M\"},\n");
+  EXPECT_EQ(arrived->lost, 3);
+}
+
 TEST(TrainWire, BytesThatAreCutShortAreRefused) {
   for_each_message([]<class T>(const T& message) {
     wire::Body body = encode(message);
