@@ -14,6 +14,7 @@
 #include "launcher/commands/command.h"
 #include "launcher/commands/common.h"
 #include "launcher/commands/run_report.h"
+#include "parallel/comm/mpi_session.h"
 #include "parallel/model/model_options.h"
 #include "runtime/actor/node_warnings.h"
 #include "runtime/actor/threaded_node.h"
@@ -208,6 +209,11 @@ Status train_command(const TrainRequest& request, const StopSignals& signals) {
   const int ranks = TROUPE_TRY(parallel::resolve_ranks(setup.options.parallel, asked));
   TROUPE_TRY(setup.check_ranks(ranks));
 
+  if (request.processes > 0 && !parallel::has_mpi()) {
+    return environment_error(
+        "--processes: this program was built without MPI (TROUPE_MPI); --ranks {} runs the same as threads",
+        request.processes);
+  }
   PosixFileSystem files;
   const SteadyClock clock;
   TerminalView view(clock);

@@ -15,6 +15,7 @@ namespace {
 
 // Open MPI finds its own parts by global symbols, hence RTLD_GLOBAL. Never unloaded: MPI cannot be started twice.
 Result<const MpiCalls*> load(const std::string& library) {
+  if (!has_mpi()) return environment_error("this program was built without MPI (TROUPE_MPI)");
   std::vector<std::string> places{library};
   if (library.empty()) {
     std::error_code ignored;
@@ -37,6 +38,8 @@ Result<const MpiCalls*> load(const std::string& library) {
 }
 
 }  // namespace
+
+bool has_mpi() { return TROUPE_HAS_MPI != 0; }
 
 struct MpiSession::State {
   const MpiCalls* calls = nullptr;

@@ -14,6 +14,9 @@
 
 namespace troupe::parallel {
 
+// False in a build without MPI (TROUPE_MPI).
+bool has_mpi();
+
 struct MpiOptions {
   // libtroupe_mpi.so; empty: beside the program, then where the system looks for libraries.
   std::string library;

@@ -73,6 +73,13 @@ TEST_F(Ranks, AReportSaysWhatEveryRankDoesAndTheRunGoesOn) {
   EXPECT_EQ(program.wait().exit_code, 75);
 }
 
+#ifndef TROUPE_WITH_MPI
+TEST_F(Ranks, AsProcessesAreRefusedAtOnceWithoutMpi) {
+  expect_failure(troupe(arguments("out", "--processes", 2)), 3, {"--processes", "without MPI", "--ranks 2"});
+  EXPECT_FALSE(exists("out"));
+}
+#endif
+
 TEST_F(Ranks, TwoRunsInOneFolderAreRefused) {
   RunningProgram program(train_arguments("out", {"train.steps=1000000"}), here());
   EXPECT_TRUE(program.wait_until([&] { return exists("out/metrics.jsonl"); }));
