@@ -4,18 +4,11 @@
 #include <string>
 #include <vector>
 
+#include "actors/train/gang_processes.h"
 #include "actors/train/trainer_actor.h"
 #include "runtime/actor/ref.h"
 
 namespace troupe::train {
-
-// How a gang ended, as its host saw it.
-struct GangEnd {
-  // The first of its processes that ended without being told: "rank 1 (host n2, pid 411) was killed by SIGKILL"; "" if
-  // none did.
-  std::string first;
-  std::string last_words;  // of that one
-};
 
 struct GangSpec {
   int ranks = 1;

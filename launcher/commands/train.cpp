@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "actors/train/head_actor.h"
+#include "actors/train/mpirun_gang.h"
 #include "actors/train/process_agent_actor.h"
 #include "actors/train/run_trace.h"
 #include "actors/train/thread_agent_actor.h"
@@ -253,15 +254,16 @@ Status train_command(const TrainRequest& request, const StopSignals& signals) {
     net::Transport& tcp = node.add(std::make_unique<net::TcpTransport>(node.loop(), local, train::kRankLinks));
     warnings.hear(tcp);
     const std::string address = TROUPE_TRY(node->listen_blocking(tcp, ""));
-    train::ProcessGangOptions options{std::filesystem::read_symlink("/proc/self/exe"),
-                                      address,
-                                      out + "/workers.log",
-                                      threads,
-                                      local,
-                                      setup.options.parallel.communicator()};
+    train::MpirunOptions options{std::filesystem::read_symlink("/proc/self/exe"),
+                                 address,
+                                 out + "/workers.log",
+                                 threads,
+                                 local,
+                                 setup.options.parallel.communicator()};
     if (tracing.file) options.trace_origin = tracing.origin;
     const auto for_processes =
-        node->spawn<train::ProcessAgentActor>({.reentrant = true, .registered = train::kAgentName}, std::move(options));
+        node->spawn<train::ProcessAgentActor>({.reentrant = true, .registered = train::kAgentName},
+                                              std::make_unique<train::MpirunLauncher>(std::move(options)), local);
     agent = actor::Ref<train::AgentActor>(for_processes.endpoint());
   }
   train::HeadContext context{

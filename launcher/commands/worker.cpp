@@ -1,5 +1,5 @@
 // troupe worker: one rank of a run as a process and its keeper, started by mpirun for the head of the run; not for
-// people. What it needs to know stands in its environment (process_agent_actor.h).
+// people. What it needs to know stands in its environment (mpirun_gang.h).
 #include <signal.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -11,6 +11,7 @@
 #include <future>
 
 #include "actors/train/head_actor.h"
+#include "actors/train/mpirun_gang.h"
 #include "actors/train/process_agent_actor.h"
 #include "actors/train/run_trace.h"
 #include "launcher/commands/command.h"
