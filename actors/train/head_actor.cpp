@@ -238,12 +238,11 @@ void HeadActor::stepped(MetricsLine line) {
 
 void HeadActor::staged(StagedCheckpoint staged) {
   if (staged.generation != context_.folder.generation()) return;  // never published: pruned with the next save
-  checkpoint::CheckpointStore& store = context_.folder.checkpoints();
-  const Result<std::string> folder = store.publish(staged);
+  const Result<std::string> folder = context_.folder.publish(staged);
   if (!folder.ok()) return give_up(folder.error());
   saved_ = *folder;
   saved_step_ = staged.step;
-  const Status pruned = store.prune(context_.setup.options.checkpoint.keep);
+  const Status pruned = context_.folder.checkpoints().prune(context_.setup.options.checkpoint.keep);
   if (!pruned.ok()) context_.observer.warned("an older checkpoint stays: " + pruned.error().message());
 }
 

@@ -36,19 +36,30 @@ Result<RunFolder> RunFolder::take(FileSystem& files, const std::string& out, boo
   return RunFolder(files, out, std::move(*lock));
 }
 
-Result<int64_t> RunFolder::next_generation() {
+Result<int64_t> RunFolder::read_lease() const {
   const std::string path = out_ + "/generation";
-  int64_t written = -1;
-  if (exists(path)) {
-    const std::string text = TROUPE_TRY(read_file(path, 64));
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), written);
-    if (error != std::errc() || written < 0 || (end != text.data() + text.size() && *end != '\n'))
-      return damaged("{}: is no number; write the highest \"generation\" of metrics.jsonl into it", path);
-  }
-  const int64_t next = std::max(written, generation_) + 1;
-  TROUPE_TRY(write_file_atomically(*files_, path, fmt::format("{}\n", next)));
+  if (!exists(path)) return int64_t{-1};
+  const std::string text = TROUPE_TRY(read_file(path, 64));
+  int64_t newest = -1;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), newest);
+  if (error != std::errc() || newest < 0 || (end != text.data() + text.size() && *end != '\n'))
+    return damaged("{}: is no number; write the highest \"generation\" of metrics.jsonl into it", path);
+  if (generation_ >= 0 && newest > generation_)
+    return failed("{}: another run has begun generation {} there; generation {}, this one's, is over", out_, newest,
+                  generation_);
+  return newest;
+}
+
+Result<int64_t> RunFolder::next_generation() {
+  const int64_t next = std::max(TROUPE_TRY(read_lease()), generation_) + 1;
+  TROUPE_TRY(write_file_atomically(*files_, out_ + "/generation", fmt::format("{}\n", next)));
   generation_ = next;
   return next;
+}
+
+Result<std::string> RunFolder::publish(const checkpoint::CheckpointStore::Staged& staged) {
+  TROUPE_TRY(read_lease());
+  return checkpoints_.publish(staged);
 }
 
 Status RunFolder::write_run_json(const RunSetup& setup, const RunFacts& facts, const std::string& config_json) {

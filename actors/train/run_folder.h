@@ -1,5 +1,6 @@
 // OUT, the folder that one run owns, as the head of the run keeps it:
-//   generation     how often the run was started: the lease that every start takes anew
+//   generation     how often the run was started: the lease that every start takes anew, and that must still be held
+//                  where a checkpoint is given its name
 //   run.json       resolved config, layout, versions, seed, device
 //   metrics.jsonl  a line a step (metrics.h)
 //   loss.svg       the loss curve
@@ -30,7 +31,8 @@ class RunFolder {
   // is not set; another process trains in it (names it).
   static Result<RunFolder> take(FileSystem& files, const std::string& out, bool resume);
 
-  // The next generation, on the disk before it is used: no two starts have the same.
+  // The next generation, on the disk before it is used: no two starts have the same. Errors: damaged; failed: somebody
+  // else has taken the lease since (where the file system knows no locks, or does not share them between hosts).
   Result<int64_t> next_generation();
   int64_t generation() const { return generation_; }
 
@@ -44,11 +46,16 @@ class RunFolder {
   Status draw(const std::string& title) const;
   double last_loss() const;  // 0 if there is none
 
+  // Gives a staged checkpoint its name, and returns it. Errors (failed): as CheckpointStore; the lease is another's.
+  Result<std::string> publish(const checkpoint::CheckpointStore::Staged& staged);
+
   checkpoint::CheckpointStore& checkpoints() { return checkpoints_; }
   const std::string& path() const { return out_; }
 
  private:
   RunFolder(FileSystem& files, const std::string& out, FileLock lock);
+  // The newest generation of all; -1: none yet. Errors: damaged; failed: it is newer than ours.
+  Result<int64_t> read_lease() const;
 
   FileSystem* files_;
   std::string out_;

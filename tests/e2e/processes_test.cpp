@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <boost/json.hpp>
@@ -249,6 +250,21 @@ TEST_F(Processes, AHeadThatStoodStillForTooLongGoesOnWithTheNextGeneration) {
   EXPECT_THAT(outcome.err, ContainsRegex("rank [01] \\(host [^ ]+, pid [0-9]+\\) exited with code 1 at step [0-9]+: "
                                          "troupe: node head .* was lost: no sign of life from head"));
   expect_same_bits("undisturbed", "stopped", 200);
+}
+
+// As where locks do not reach from one host to another, and the first head's host was given up too early.
+TEST_F(Processes, AHeadWhoseFolderWasTakenOverSavesNothingMoreAndEnds) {
+  const std::vector<std::string> settings{"train.steps=1000000", "checkpoint.every=50"};
+  RunningProgram first(arguments("out", "--ranks", 1, settings), here());
+  EXPECT_TRUE(first.wait_until([&] { return exists(checkpoint("out", 50)); }));
+  unlink(path("out/.lock").c_str());
+  RunningProgram second(arguments("out", "--ranks", 1, settings, true), here());
+  const Outcome outcome = first.wait();
+  expect_failure(outcome, 1, {"out: another run has begun generation 1 there; generation 0, this one's, is over"});
+  const size_t before = lines("out");
+  EXPECT_TRUE(second.wait_until([&] { return lines("out") > before + 3; })) << "which goes on";
+  second.send(SIGINT);
+  EXPECT_EQ(second.wait().exit_code, 75);
 }
 
 TEST_F(Processes, AFullDiskEndsTheRunAndKeepsTheEarlierCheckpoint) {

@@ -43,6 +43,27 @@ TEST_F(RunFolderTest, AGenerationThatCannotBeReadIsNotTheFirst) {
   EXPECT_EQ(take().next_generation().value(), 42);
 }
 
+// As where a file system knows no locks, and the first head was given up too early.
+TEST_F(RunFolderTest, WhoseLeaseWasTakenByAnotherCommitsNothingAnyMore) {
+  RunFolder first = take();
+  ASSERT_TRUE(first.next_generation().ok());
+  std::filesystem::remove(path("out/.lock"));
+  RunFolder second = take();
+  EXPECT_EQ(second.next_generation().value(), 1);
+
+  checkpoint::Manifest header;
+  header.step = 10;
+  header.generation = 0;
+  const auto staged = first.checkpoints().stage(header, {});
+  ASSERT_TRUE(staged.ok()) << staged.error().message();
+  for (const Error& refused : {first.publish(*staged).error(), first.next_generation().error()}) {
+    EXPECT_EQ(refused.kind(), ErrorKind::failed);
+    EXPECT_THAT(refused.message(), HasSubstr("another run has begun generation 1"));
+  }
+  EXPECT_FALSE(std::filesystem::exists(path("out/checkpoints/step-00000010")));
+  EXPECT_EQ(second.publish(*staged).value(), path("out/checkpoints/step-00000010"));
+}
+
 TEST_F(RunFolderTest, IsTakenByOneAtATime) {
   const RunFolder first = take();
   const auto second = RunFolder::take(files_, path("out"), true);
