@@ -17,7 +17,7 @@ import time
 
 FOLDER = pathlib.Path(__file__).resolve().parent
 ROOT = FOLDER.parent.parent
-LEAST = 8
+LEAST = 20
 
 
 def apply(tree, patch, *options):

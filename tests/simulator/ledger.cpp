@@ -31,6 +31,9 @@ int64_t Ledger::born(int64_t parent, const std::string& name) {
     } else {
       const Life& last = this->life(*before);
       simulation_.require(last.gone, "one life at a time", "{} was started again while it lived", name);
+      const Process* process = simulation_.find(supervisor.place.first);
+      simulation_.require(process == nullptr || !process->node().stopping(), "who stops starts nobody again", "{}",
+                          name);
       *before = life.number;
       if (supervisor.supervision.strategy == actor::Strategy::one_for_all && !supervisor.failures.empty()) {
         const nanoseconds failed_at = this->life(supervisor.failures.back()).threw_at;

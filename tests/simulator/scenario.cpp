@@ -1,6 +1,7 @@
 #include "tests/simulator/scenario.h"
 
 #include "tests/simulator/cluster.h"
+#include "tests/simulator/training.h"
 
 namespace troupe::simulator {
 namespace {
@@ -8,7 +9,8 @@ namespace {
 // Below that a seed tells too little.
 constexpr int64_t kLeastMessages = 1000, kLeastFaults = 3;
 
-constexpr Scenario kScenarios[] = {{"supervision", run_supervision}, {"membership", run_membership}};
+constexpr Scenario kScenarios[] = {
+    {"supervision", run_supervision}, {"membership", run_membership}, {"generations", run_generations}};
 
 }  // namespace
 

@@ -25,7 +25,7 @@ class Process {
   // SIGKILL: nothing of it runs any more.
   ~Process();
 
-  actor::Node& node() { return *node_; }
+  actor::Node& node() const { return *node_; }
   net::Transport& transport() { return *transport_; }
   net::LocalNode& local() { return local_; }
   actor::SimulatedThread& thread() { return thread_; }

@@ -1,8 +1,11 @@
 // troupe_simulator: runs seeds, and says which of them break an invariant and how to see it again. Exit code 1 where
 // one does.
+#include <fmt/ranges.h>
+
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdio>
+#include <map>
 
 #include "tests/simulator/scenario.h"
 
@@ -32,8 +35,10 @@ int run(int argc, char** argv) {
   if (trace) print = [](const std::string& line) { fmt::print("{}\n", line); };
   const auto begun = std::chrono::steady_clock::now();
   int64_t messages = 0, faults = 0, violations = 0;
+  std::map<std::string, int64_t> drawn;
   for (uint64_t at = first; at < end; ++at) {
     const Outcome outcome = run_seed(at, only, print);
+    ++drawn[outcome.scenario];
     messages += outcome.messages;
     faults += outcome.faults;
     if (seed >= 0) {
@@ -47,7 +52,10 @@ int run(int argc, char** argv) {
     std::fflush(stdout);
     if (!keep_going) break;
   }
-  fmt::print("{} seeds, {} messages, {} faults, {} violations, {:.1f} s\n", end - first, messages, faults, violations,
+  std::vector<std::string> shares;
+  for (const auto& [scenario, count] : drawn) shares.push_back(fmt::format("{} of {}", count, scenario));
+  fmt::print("{} seeds ({}), {} messages, {} faults, {} violations, {:.1f} s\n", end - first, fmt::join(shares, ", "),
+             messages, faults, violations,
              std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count());
   return violations == 0 ? 0 : 1;
 }
