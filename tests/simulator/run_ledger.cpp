@@ -64,7 +64,7 @@ void RunLedger::gang_begins(Start& start, int64_t generation, int left_of_others
   simulation_.require(left_of_others == 0, "a generation starts when nothing is left of the last",
                       "generation {}: {} ranks live", generation, left_of_others);
   begun_[generation] = simulation_.now();
-  start.told = -1;
+  start.announced = false;
   start.running = false;
   harms_[generation];
 }
@@ -86,6 +86,7 @@ void RunLedger::started(Start& start, const train::RunStart& run) {
   simulation_.require(run.generation == start.generation, "a generation is announced under its number",
                       "generation {} as {}", start.generation, run.generation);
   start.told = run.first_step - 1;
+  start.announced = true;
 }
 
 void RunLedger::counted(Start& start, const train::MetricsLine& line) {
@@ -110,7 +111,7 @@ void RunLedger::warned(Start& start, const std::string& message) {
   const size_t end = message.find(next);
   if (end == std::string::npos) return;
   start.lost.push_back({simulation_.now(), message.substr(0, end)});
-  start.told = -1;
+  start.announced = false;
   check_cause(start, start.lost.back().cause);
   simulation_.require(static_cast<int>(recent(start).size()) <= start.options.max_restarts,
                       "too many lost generations end the run", "{} within {} s are allowed, the last is: {}",
@@ -137,8 +138,8 @@ void RunLedger::ended(Start& start, const Result<train::RunEnd>& end) {
   simulation_.require(!end->interrupted || start.stop_asked, "only who is asked stops", "after step {}", end->steps);
   simulation_.require(end->steps == 0 || published_.contains(end->steps), "what a run ends with is saved", "step {}",
                       end->steps);
-  simulation_.require(start.told < 0 || start.told == end->steps, "every step is counted when the run ends", "{} of {}",
-                      start.told, end->steps);
+  simulation_.require(!start.announced || start.told == end->steps, "every step is counted when the run ends",
+                      "{} of {}", start.told, end->steps);
 }
 
 void RunLedger::check_failure(Start& start, const std::string& why) {

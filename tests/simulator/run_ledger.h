@@ -29,8 +29,9 @@ struct Start {
   int64_t generation = -1;  // the newest that it has begun
   train::HeadOptions options;
   // Of the generation at hand.
-  int64_t told = -1;     // the step that rank 0 has told of, or from where it goes on; -1: not announced yet
-  bool running = false;  // the first plan was given
+  int64_t told = 0;        // the step that rank 0 has told of, or from where it goes on
+  bool announced = false;  // it has begun, as the head says
+  bool running = false;    // the first plan was given
   // The generations that were lost, as the head has put it down.
   std::vector<Loss> lost;
   bool superseded = false;  // another start has taken the lease
