@@ -167,7 +167,7 @@ Task<Result<int64_t>> HeadActor::load_newest() {
   for (const std::string& folder : folders) {
     const Result<RankLoaded> loaded = co_await load(folder);
     if (loaded.ok()) {
-      for (const std::string& damaged : unreadable) TROUPE_CO_TRY(store.set_aside(damaged));
+      for (const std::string& damaged : unreadable) TROUPE_CO_TRY(context_.folder.set_aside(damaged));
       saved_ = folder;
       co_return loaded->completed;
     }

@@ -62,6 +62,11 @@ Result<std::string> RunFolder::publish(const checkpoint::CheckpointStore::Staged
   return checkpoints_.publish(staged);
 }
 
+Status RunFolder::set_aside(const std::string& folder) {
+  TROUPE_TRY(read_lease());
+  return checkpoints_.set_aside(folder);
+}
+
 Status RunFolder::write_run_json(const RunSetup& setup, const RunFacts& facts, const std::string& config_json) {
   JsonWriter run(2);
   run.begin_object()

@@ -1,6 +1,6 @@
 // OUT, the folder that one run owns, as the head of the run keeps it:
 //   generation     how often the run was started: the lease that every start takes anew, and that must still be held
-//                  where a checkpoint is given its name
+//                  where a checkpoint is given its name, or set aside
 //   run.json       resolved config, layout, versions, seed, device
 //   metrics.jsonl  a line a step (metrics.h)
 //   loss.svg       the loss curve
@@ -48,6 +48,8 @@ class RunFolder {
 
   // Gives a staged checkpoint its name, and returns it. Errors (failed): as CheckpointStore; the lease is another's.
   Result<std::string> publish(const checkpoint::CheckpointStore::Staged& staged);
+  // Takes a checkpoint that cannot be read out of the way. Errors as publish().
+  Status set_aside(const std::string& folder);
 
   checkpoint::CheckpointStore& checkpoints() { return checkpoints_; }
   const std::string& path() const { return out_; }

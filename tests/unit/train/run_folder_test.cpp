@@ -61,7 +61,10 @@ TEST_F(RunFolderTest, WhoseLeaseWasTakenByAnotherCommitsNothingAnyMore) {
     EXPECT_THAT(refused.message(), HasSubstr("another run has begun generation 1"));
   }
   EXPECT_FALSE(std::filesystem::exists(path("out/checkpoints/step-00000010")));
-  EXPECT_EQ(second.publish(*staged).value(), path("out/checkpoints/step-00000010"));
+  const std::string saved = second.publish(*staged).value();
+  EXPECT_EQ(saved, path("out/checkpoints/step-00000010"));
+  EXPECT_THAT(first.set_aside(saved).error().message(), HasSubstr("another run has begun generation 1"));
+  EXPECT_TRUE(second.set_aside(saved).ok());
 }
 
 TEST_F(RunFolderTest, IsTakenByOneAtATime) {
