@@ -14,17 +14,18 @@ namespace {
 // What a killed head leaves behind ends by itself within so long.
 constexpr std::chrono::seconds kOrphans{2};
 
-// Asks the head for the run, and keeps what it answers.
+// Asks the head for the run, and hands its answer on.
 class Caller final : public actor::Actor {
  public:
-  Caller(Ref<train::HeadActor> head, Ref<train::AgentActor> agent, std::optional<Result<train::RunEnd>>& end)
-      : head_(std::move(head)), agent_(std::move(agent)), end_(end) {}
-  Task<void> on_start() override { end_.emplace(co_await head_.ask<&train::HeadActor::run>(agent_, 24h)); }
+  using Ended = std::function<void(Result<train::RunEnd>)>;
+  Caller(Ref<train::HeadActor> head, Ref<train::AgentActor> agent, Ended ended)
+      : head_(std::move(head)), agent_(std::move(agent)), ended_(std::move(ended)) {}
+  Task<void> on_start() override { ended_(co_await head_.ask<&train::HeadActor::run>(agent_, 24h)); }
 
  private:
   const Ref<train::HeadActor> head_;
   const Ref<train::AgentActor> agent_;
-  std::optional<Result<train::RunEnd>>& end_;
+  const Ended ended_;
 };
 
 }  // namespace
@@ -72,7 +73,10 @@ Head::Head(Simulation& simulation, RunLedger& ledger, const Disk& disk, const Ru
                          .resume = resume,
                          .clock = simulation.loop.clock(),
                          .options = shape.head});
-  node.spawn<Caller>({}, head, Ref<train::AgentActor>(agent.endpoint()), end_);
+  node.spawn<Caller>({}, head, Ref<train::AgentActor>(agent.endpoint()), [this](Result<train::RunEnd> end) {
+    end_.emplace(std::move(end));
+    ledger_.ended(start_, *end_);
+  });
 }
 
 void Head::stepped(const train::MetricsLine& line) {
@@ -111,7 +115,6 @@ void Head::expect_no_orphans() {
 
 bool Head::finish() {
   if (end_) {
-    ledger_.ended(start_, *end_);
     simulation_.require(host_.at_work() == 0, "nothing is left of a run that ends", "of start {}", start_.number);
   }
   if (Process* alive = process()) {

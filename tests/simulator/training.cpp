@@ -55,7 +55,7 @@ class Training {
       start();
       const bool came = simulation_.run_until([&] { return !simulation_.holds() || given_up_ || head().over(); }, 900s);
       simulation_.require(came, "a run ends", "start {} has not within 900 s", heads_.size());
-      if (!std::exchange(given_up_, false)) finish(head());
+      if (!given_up_) finish(head());
     }
     // Who was given up too early finds out.
     for (const auto& head : heads_) {
@@ -85,6 +85,7 @@ class Training {
 
   void start() {
     (void)simulation_.run_until([&] { return !disk_.full; }, 60s);  // as an operator would
+    given_up_ = false;
     const bool resume = !heads_.empty();
     heads_.push_back(std::make_unique<Head>(simulation_, ledger_, disk_, shape_, resume, [this](int64_t step) {
       if (faults_.empty() || step < faults_.back()) return;
@@ -172,7 +173,8 @@ bool Training::harm_rank(uint64_t what) {
       // For ever, where somebody is there to kill it.
       if (shape_.death_signals && random_.below(4) == 0) a_while = 1h;
       simulation_.fault(fmt::format("{} stands still for {} ms", process.name(), a_while / 1ms));
-      if (a_while >= kNoticed) hurt(*victim, pid);
+      // Who has not come up yet is not known by name.
+      if (a_while >= kNoticed) hurt(*victim, gang->ranks[rank].joined ? pid : "");
       gang->ranks[rank].deaf_until = simulation_.now() + a_while;
       process.hold();
       later(a_while, [this, id] {
