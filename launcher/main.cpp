@@ -55,6 +55,7 @@ int run(int argc, char** argv) {
   troupe::launcher::Action action;
   troupe::launcher::add_train_command(app, action);
   troupe::launcher::add_worker_command(app, action);
+  troupe::launcher::add_plan_command(app, action);
   troupe::launcher::add_generate_command(app, action);
   troupe::launcher::add_tokenizer_command(app, action);
   troupe::launcher::add_bench_command(app, action);

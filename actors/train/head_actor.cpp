@@ -34,8 +34,6 @@ class RestartBudget {
 
 std::string ranks_text(int ranks) { return fmt::format("{} rank{}", ranks, ranks == 1 ? "" : "s"); }
 
-std::string layout_of(int ranks) { return ranks_text(ranks) + (ranks == 1 ? "" : fmt::format(": data {}", ranks)); }
-
 }  // namespace
 
 Task<Result<RunEnd>> HeadActor::run(Ref<AgentActor> agent) {
@@ -208,7 +206,7 @@ Status HeadActor::announce(const RankReady& ready, int64_t completed) {
   const std::string& path = context_.assignment.config_path;
   title_ = fmt::format("{}: {:.2f}M parameters", path.substr(path.rfind('/') + 1),
                        static_cast<double>(ready.parameters) / 1e6);
-  const std::string layout = layout_of(context_.ranks);
+  const std::string layout = ranks_text(context_.ranks) + (context_.ranks > 1 ? ": " + context_.layout : std::string());
   TROUPE_TRY(context_.folder.write_run_json(context_.setup, {path, ready.device, layout, ready.parameters},
                                             context_.config_json));
   context_.observer.started({path, context_.folder.path(), options, context_.setup.tokenizer->description(),

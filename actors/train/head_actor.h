@@ -34,7 +34,8 @@ struct HeadContext {
   RankAssignment assignment;  // but for generation and fingerprints
   std::string config_json;
   int ranks;
-  bool resume;  // from what an earlier run left in the folder
+  std::string layout = {};  // of several ranks, for people: "pipeline 2 × data 4"
+  bool resume;              // from what an earlier run left in the folder
   const Clock& clock;
   HeadOptions options = {};
   TraceFile* trace = nullptr;  // null: none

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "runtime/base/xml.h"
+
 namespace troupe::train {
 namespace {
 
@@ -77,16 +79,6 @@ std::string polyline(const Frame& frame, const std::vector<LossPoint>& points, s
   return text + fmt::format("\" {}/>\n", style);
 }
 
-std::string escaped(std::string_view text) {
-  std::string result;
-  for (char c : text) {
-    if (c == '<') result += "&lt;";
-    else if (c == '&') result += "&amp;";
-    else result += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;  // XML has no place for control characters
-  }
-  return result;
-}
-
 // The losses shown: from the least to the greatest of all but the first few, which tower over the rest.
 Range loss_range(const std::vector<LossPoint>& training, const std::vector<LossPoint>& validation) {
   std::vector<double> losses;
@@ -142,7 +134,7 @@ std::string draw_loss_curve(std::string_view title, const std::vector<LossPoint>
       "font-family=\"sans-serif\" font-size=\"13\" fill=\"#333\">\n<rect width=\"100%\" height=\"100%\" "
       "fill=\"white\"/>\n",
       kWidth, kHeight);
-  svg += fmt::format("<text x=\"{}\" y=\"26\" font-size=\"16\">{}</text>\n", kLeft, escaped(title));
+  svg += fmt::format("<text x=\"{}\" y=\"26\" font-size=\"16\">{}</text>\n", kLeft, xml_text(title));
   svg += axes(frame);
   svg += polyline(frame, thinned(train), "stroke=\"#b8cdea\" stroke-width=\"1\"");
   svg += polyline(frame, thinned(running_mean(train)), "stroke=\"#1f5fb4\" stroke-width=\"2\"");

@@ -6,7 +6,7 @@ Result<RunConfig> read_run_config(Config& config) {
   RunConfig run;
   run.model = TROUPE_TRY(parallel::read_model_options(config));
   run.numerics = parallel::read_numerics_options(config);
-  run.parallel = parallel::read_parallel_options(config);
+  run.parallel = parallel::read_layout_options(config);
   run.data = data::read_data_options(config);
   run.train = read_train_options(config);
   run.checkpoint = read_checkpoint_options(config);

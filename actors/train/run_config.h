@@ -2,6 +2,7 @@
 #pragma once
 #include "actors/data/data_options.h"
 #include "actors/train/train_options.h"
+#include "parallel/mesh/layout_options.h"
 #include "parallel/model/model_options.h"
 
 namespace troupe::train {
@@ -9,7 +10,7 @@ namespace troupe::train {
 struct RunConfig {
   parallel::DecoderConfig model;
   parallel::NumericsOptions numerics;
-  parallel::ParallelOptions parallel;
+  parallel::LayoutOptions parallel;
   data::DataOptions data;
   TrainOptions train;
   CheckpointOptions checkpoint;

@@ -64,20 +64,10 @@ Status RunSetup::open_data(const std::string& out, FileSystem& files, ThreadPool
   return {};
 }
 
-Status RunSetup::check_ranks(int64_t ranks) const {
+Result<parallel::Layout> RunSetup::layout(std::optional<int> ranks) const {
   const TrainOptions& train = options.train;
-  if (train.global_batch % ranks != 0) {
-    const int64_t below = train.global_batch / ranks * ranks;
-    return usage_error("train.global_batch = {} does not divide by {} ranks; nearest valid: {}{}", train.global_batch,
-                       ranks, below > 0 ? fmt::format("{} or ", below) : std::string(), below + ranks);
-  }
-  const int64_t local = train.global_batch / ranks;
-  if (train.micro_batch > 0 && local % train.micro_batch != 0) {
-    return usage_error(
-        "train.micro_batch = {} does not divide a rank's {} sequences (train.global_batch = {}, {} ranks)",
-        train.micro_batch, local, train.global_batch, ranks);
-  }
-  return {};
+  return parallel::resolve_layout(options.parallel, ranks, options.model,
+                                  {train.global_batch, train.sequence_length, train.micro_batch});
 }
 
 Status RunSetup::check_fits(const checkpoint::Checkpoint& checkpoint) const {

@@ -33,8 +33,9 @@ struct RunSetup {
 
   // What a manifest says of this run, beside its config. REQUIRES: with the data.
   std::map<std::string, std::string> labels() const;
-  // Whether the batch divides among so many ranks. Errors (usage): the nearest that does.
-  Status check_ranks(int64_t ranks) const;
+  // How the run is laid out on so many ranks; none: on as many as the axes make. Errors (usage): the rule that is
+  // broken, and the nearest that keeps it.
+  Result<parallel::Layout> layout(std::optional<int> ranks) const;
   // Whether a whole checkpoint is this run's. Errors (damaged): another tokenizer, another model.
   Status check_fits(const checkpoint::Checkpoint& checkpoint) const;
   // What makes going on from it another run than it was, though its tensors fit: "train.seed is 7 there, 8 here; …";

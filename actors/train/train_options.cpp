@@ -39,6 +39,8 @@ TrainOptions read_train_options(Config& config) {
       .read("final_learning_rate_fraction", o.learning_rate.final_fraction, between(0, 1))
       .read("warmup_steps", o.learning_rate.warmup_steps, at_least(0))
       .read("decay_fraction", o.learning_rate.decay_fraction, between(0, 1))
+      .read_choice("optimizer", o.optimizer.kind,
+                   {{"adamw", parallel::OptimizerKind::adamw}, {"sgd", parallel::OptimizerKind::sgd}})
       .read("weight_decay", o.optimizer.weight_decay, at_least(0))
       .read("beta1", o.optimizer.beta1, at_least(0) & below(1))
       .read("beta2", o.optimizer.beta2, at_least(0) & below(1))

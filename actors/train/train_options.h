@@ -4,7 +4,7 @@
 #include <string>
 
 #include "parallel/model/decoder.h"
-#include "parallel/optim/adamw.h"
+#include "parallel/optim/optimizer.h"
 #include "runtime/base/config.h"
 
 namespace troupe::train {
@@ -30,7 +30,7 @@ struct TrainOptions {
   int64_t micro_batch = 0;   // sequences per rank and microbatch; 0: a rank's whole share at once
   uint64_t seed = 1;
   LearningRate learning_rate;
-  parallel::AdamWOptions optimizer;
+  parallel::OptimizerOptions optimizer;
   double label_smoothing = 0;
   parallel::Recompute recompute = parallel::Recompute::none;
   int64_t validate_every = 0;        // steps; 0: only at the end

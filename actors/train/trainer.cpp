@@ -3,80 +3,136 @@
 #include <cmath>
 #include <numeric>
 
+#include "actors/train/microbatch.h"
 #include "kernels/ops/global_norm.h"
 #include "parallel/comm/agreement.h"
-#include "parallel/comm/bucket.h"
+#include "parallel/schedule/layer_division.h"
 
 namespace troupe::train {
 
-using kernels::DType;
 using kernels::MemoryKind;
-using kernels::Tape;
 using kernels::Tensor;
-using kernels::Value;
+using parallel::Axis;
+using parallel::Group;
 
 namespace {
 
-// Losses come one a token; their sum is taken in f64 in the order of the batch.
-double sum_of(const Tensor& losses) {
-  const std::vector<double> values = losses.to_host<double>();
-  return std::accumulate(values.begin(), values.end(), 0.0);
-}
-
-// The gradient of the mean loss with respect to every token's loss.
-Tensor filled(kernels::Device& device, DType dtype, int64_t rows, double weight) {
-  if (dtype == DType::f64)
-    return Tensor::from<double>(device, std::vector<double>(static_cast<size_t>(rows), weight), {rows});
-  return Tensor::from<float>(device, std::vector<float>(static_cast<size_t>(rows), static_cast<float>(weight)), {rows});
+template <class T>
+std::vector<T> sum_over(parallel::Communicator& group, kernels::Device& device, const std::vector<T>& values) {
+  if (group.size() == 1) return values;
+  const Tensor sums = Tensor::from<T>(device, values, {static_cast<int64_t>(values.size())}, MemoryKind::buffers);
+  group.all_reduce(sums).wait();
+  return sums.template to_host<T>();
 }
 
 }  // namespace
 
 Trainer::Trainer(parallel::DecoderConfig config, TrainOptions options, parallel::Numerics numerics,
-                 kernels::Device& device, parallel::Communicator& data, const StopCheck& stop)
-    : options_(options),
-      device_(device),
-      data_(data),
-      parameters_(std::make_unique<parallel::ParameterSet>(parallel::Mesh(), device, numerics, true)),
-      model_(std::make_unique<parallel::Decoder>(std::move(config), *parameters_)),
-      optimizer_(std::make_unique<parallel::AdamW>(*parameters_, options.optimizer)) {
-  TROUPE_CHECK(options_.global_batch % data_.size() == 0, "a global batch of {} for {} ranks", options_.global_batch,
-               data_.size());
+                 kernels::Device& device, parallel::MeshGroups& groups, Sharing sharing, const StopCheck& stop)
+    : config_(std::move(config)), options_(options), sharing_(sharing), device_(device), groups_(groups) {
+  const int data = mesh().size(Axis::data);
+  TROUPE_CHECK(options_.global_batch % data == 0, "a global batch of {} for {} data ranks", options_.global_batch,
+               data);
   if (options_.micro_batch == 0) options_.micro_batch = local_batch();
   TROUPE_CHECK(options_.micro_batch > 0 && local_batch() % options_.micro_batch == 0,
                "microbatches of {} in a rank's batch of {}", options_.micro_batch, local_batch());
+  parameters_ = std::make_unique<parallel::ParameterSet>(groups, device, numerics, true, sharing.zero);
+  plan_ = make_plan(static_cast<int>(local_batch() / options_.micro_batch), true);
+  std::vector<parallel::Decoder*> parts;
+  for (int v = 0; v < sharing.virtual_stages; ++v) {
+    const auto [first, last] = plan_.units_of(plan_.pipeline().chunk(mesh().rank(Axis::pipeline), v));
+    chunks_.push_back(
+        std::make_unique<parallel::Decoder>(config_, *parameters_, parallel::UnitRange{.first = first, .last = last}));
+    parts.push_back(chunks_.back().get());
+  }
+  plan_ = make_plan(plan_.microbatches, true);  // now with this rank's buckets
+  program_ = parallel::instructions(plan_, mesh().rank());
+  optimizer_ = std::make_unique<parallel::Optimizer>(*parameters_, options.optimizer);
+  executor_ = std::make_unique<parallel::StepExecutor>(parts, *parameters_, options.recompute);
   for (parallel::Parameter* parameter : parameters_->all()) {
     if (is_stopped(stop)) break;
     parameter->initialize(options_.seed);
   }
 }
 
-parallel::Batch Trainer::upload(const data::SequenceBatch& from, int64_t begin, int64_t end, bool training) {
-  const int64_t T = from.sequence_length, B = end - begin;
-  const auto rows = [&](const std::vector<int32_t>& values) {
-    if (values.empty()) return Tensor();
-    return Tensor::from<int32_t>(device_,
-                                 std::span(values).subspan(static_cast<size_t>(begin * T), static_cast<size_t>(B * T)),
-                                 {B, T}, MemoryKind::buffers);
-  };
-  parallel::Batch batch;
-  batch.tokens = rows(from.tokens);
-  batch.labels = rows(from.labels);
-  batch.positions = rows(from.positions);
-  batch.first_visible = rows(from.first_visible);
-  batch.sequence_ids = Tensor::from<int64_t>(
-      device_, std::span(from.sequence_ids).subspan(static_cast<size_t>(begin), static_cast<size_t>(B)), {B},
-      MemoryKind::buffers);
+parallel::StepPlan Trainer::make_plan(int microbatches, bool training) const {
+  parallel::StepPlan plan;
+  plan.mesh = mesh().sizes();
+  plan.schedule = sharing_.schedule;
+  plan.virtual_stages = sharing_.virtual_stages;
+  plan.microbatches = microbatches;
+  plan.zero = sharing_.zero;
+  plan.recompute = options_.recompute;
+  plan.training = training;
+  const int64_t rank_tokens = MicrobatchLayout(mesh(), options_.sequence_length).tokens_between_layers();
+  plan.activation_elements = options_.micro_batch * rank_tokens * config_.width;
+  plan.blocks = parallel::divide_layers(static_cast<int>(config_.layers), plan.mesh.pipeline, plan.virtual_stages,
+                                        parallel::edge_work(config_, options_.sequence_length));
+  plan.units.resize(static_cast<size_t>(config_.layers) + 2);
+  if (config_.tied) plan.tied.emplace();
+  for (size_t unit = 0; unit < plan.units.size(); ++unit) {
+    if (unit > 0 && unit + 1 < plan.units.size() && config_.has_experts(static_cast<int64_t>(unit) - 1)) {
+      plan.units[unit].balanced_experts = static_cast<int>(config_.experts.count);
+      plan.units[unit].add_expert_exchange(training && config_.experts.balance_loss > 0);
+    }
+    for (const parallel::ParameterBucket* b : parameters_->buckets(static_cast<int>(unit))) {
+      const parallel::Bucket bucket{.group = b->group(), .elements = b->elements()};
+      if (b->tied()) plan.tied = bucket;
+      else plan.units[unit].buckets.push_back(bucket);
+    }
+  }
+  return plan;
+}
+
+parallel::Batch Trainer::batch(int microbatch) {
+  const int64_t begin = microbatch * options_.micro_batch;
+  parallel::Batch batch = upload(*running_.batch, begin, begin + options_.micro_batch,
+                                 MicrobatchLayout(mesh(), options_.sequence_length), device_);
   batch.seed = options_.seed;
   batch.step = static_cast<uint64_t>(completed_);
-  batch.training = training;
+  batch.training = running_.training;
+  batch.sequences_in_step = options_.global_batch;
+  batch.tokens_in_step = options_.global_batch * options_.sequence_length;
+  if (running_.training) {
+    batch.replayed = replayed_;
+    batch.recorded = recorded_;
+  }
+  batch.context_exchange = sharing_.context_exchange;
   batch.label_smoothing = static_cast<float>(options_.label_smoothing);
   return batch;
 }
 
 Trainer::Meeting Trainer::meet(const data::SequenceBatch& batch, bool stop) {
-  const std::vector<int64_t> all = sum_over_ranks<int64_t>("count targets", {batch.target_count, stop ? 1 : 0});
+  const Phase phase(activity_, "count targets");
+  // Ranks that differ on data alone have other sequences.
+  const bool first =
+      mesh().rank(Axis::pipeline) == 0 && mesh().rank(Axis::context) == 0 && mesh().rank(Axis::tensor) == 0;
+  const std::vector<int64_t> all =
+      sum_over<int64_t>(groups_[Group::world], device_, {first ? batch.target_count : 0, stop ? 1 : 0});
   return {all[0], all[1] > 0};
+}
+
+void Trainer::run(const parallel::StepPlan& plan, const parallel::Program& program, Running running) {
+  running_ = running;
+  executor_->run(plan, program, *this);
+  phase_.reset();
+}
+
+void Trainer::doing(const char* what) {
+  if (!running_.training) return;  // whoever asks for a loss says what for
+  phase_.reset();
+  phase_.emplace(activity_, what);
+}
+
+bool Trainer::totals(const parallel::StepTotals& totals) {
+  running_.totals = totals;
+  if (!running_.training || running_.rehearsal || !totals.finite() || !std::isfinite(totals.squared_norm)) return false;
+  if (before_update_) before_update_();
+  return true;
+}
+
+void Trainer::update(parallel::ParameterBucket& bucket) {
+  optimizer_->update(bucket, completed_ + 1, learning_rate_, std::sqrt(running_.totals.squared_norm));
 }
 
 Result<StepReport> Trainer::step(const data::SequenceBatch& batch, int64_t targets) {
@@ -85,121 +141,64 @@ Result<StepReport> Trainer::step(const data::SequenceBatch& batch, int64_t targe
   StepReport report;
   report.step = completed_ + 1;
   report.tokens = options_.global_batch * batch.sequence_length;
-  report.learning_rate = options_.learning_rate.at(report.step, options_.steps);
-  const double weight = targets > 0 ? 1.0 / static_cast<double>(targets) : 0;
-
-  double loss = 0;
-  std::optional<NotFinite> found;
-  for (int64_t begin = 0; begin < sequences && !found; begin += options_.micro_batch) {
-    std::optional<Phase> phase(std::in_place, activity_, "forward");
-    const parallel::Batch micro = upload(batch, begin, begin + options_.micro_batch, true);
-    Tape tape(device_);
-    const Value losses = model_->losses(tape, micro, options_.recompute);
-    const double sum = sum_of(losses.tensor());
-    if (!std::isfinite(sum)) found = NotFinite{"loss", sum, begin, begin + options_.micro_batch};
-    loss += sum;
-    if (found) continue;
-    phase.emplace(activity_, "backward");
-    const Tensor weights = filled(device_, losses.dtype(), losses.tensor().elements(), weight);
-    tape.backward(std::span(&losses, 1), std::span(&weights, 1));
-  }
-  const std::vector<double> all = sum_over_ranks<double>("loss all-reduce", {loss, found ? 1.0 : 0.0});
-  if (all[1] > 0) return explain(batch, weight, found);
-  report.loss = all[0] * weight;
-  sum_gradients();
-  std::optional<Phase> phase(std::in_place, activity_, "gradient norm");
-  report.gradient_norm = optimizer_->gradient_norm();  // the same bits on all ranks: all of them see what is wrong
-  phase.reset();
-  if (!std::isfinite(report.gradient_norm))
-    return explain(batch, weight, NotFinite{"gradient norm", report.gradient_norm, 0, sequences});
-  phase.emplace(activity_, "optimizer");
-  optimizer_->step(report.step, report.learning_rate, report.gradient_norm);
+  report.learning_rate = learning_rate_ = options_.learning_rate.at(report.step, options_.steps);
+  run(plan_, program_, {.batch = &batch, .weight = targets > 0 ? 1.0 / static_cast<double>(targets) : 0});
+  const parallel::StepTotals& found = running_.totals;
+  report.loss = found.loss * running_.weight;
+  report.gradient_norm = std::sqrt(found.squared_norm);
+  report.balance_loss = found.balance_loss;
+  report.z_loss = found.z_loss;
+  if (config_.expert_layers() > 0)
+    report.expert_load_entropy = found.load_entropy / static_cast<double>(config_.expert_layers());
+  if (!found.finite() || !std::isfinite(report.gradient_norm)) return explain(batch);
   completed_ = report.step;
   return report;
 }
 
-template <class T>
-std::vector<T> Trainer::sum_over_ranks(const char* what, std::vector<T> values) {
-  if (data_.size() == 1) return values;
-  const Phase phase(activity_, what);
-  const Tensor sums = Tensor::from<T>(device_, values, {static_cast<int64_t>(values.size())}, MemoryKind::buffers);
-  data_.all_reduce(sums).wait();
-  return sums.template to_host<T>();
+void Trainer::masters_changed() {
+  for (parallel::ParameterBucket* b : parameters_->buckets()) b->masters_changed();
 }
 
-void Trainer::sum_gradients() {
-  if (data_.size() == 1) return;
-  const Phase phase(activity_, "gradient all-reduce");
-  std::vector<Tensor> gradients;
-  for (parallel::Parameter* p : parameters_->all()) {
-    const kernels::GradientTarget target = p->gradient();
-    if (!target.accumulate) p->gradient_accumulator().fill_zero();  // this rank's tokens did not use it
-    gradients.push_back(p->gradient_accumulator());
-  }
-  parallel::all_reduce_together(data_, gradients);
-}
-
-Error Trainer::explain(const data::SequenceBatch& batch, double weight, const std::optional<NotFinite>& found) {
-  const auto forget_gradients = [&] {
-    for (parallel::Parameter* p : parameters_->all()) p->forget_gradient();
-  };
-  Status here;
+Error Trainer::explain(const data::SequenceBatch& batch) {
+  const parallel::StepTotals found = running_.totals;
   std::string where;
-  forget_gradients();
-  if (found) {
-    where = first_non_finite(batch, found->begin, found->end, weight);
-    here = failed("step {}: the {} is {}; first not finite in {}{}", completed_ + 1, found->what, found->value,
-                  where.empty() ? "no operation when run again" : where,
-                  data_.size() > 1 ? fmt::format(" on rank {}", data_.rank()) : std::string());
+  const auto look = [&where](const std::string& what, const Tensor& tensor) {
+    if (where.empty() && kernels::is_float(tensor.dtype()) && !std::isfinite(kernels::sum_of_squares(tensor)))
+      where = what;
+  };
+  for (const parallel::ParameterBucket* b : parameters_->buckets()) {
+    for (const parallel::ParameterBucket::Segment& s : b->segments())
+      look(fmt::format("the parameter {}", s.parameter->name()), b->masters().slice(s.begin, s.end));
   }
+  executor_->observe(look);
+  run(plan_, program_, {.batch = &batch, .rehearsal = true, .weight = running_.weight});
+  executor_->observe({});
+  const std::string what = found.finite() ? fmt::format("gradient norm is {}", std::sqrt(found.squared_norm))
+                                          : fmt::format("loss is {}", found.loss * running_.weight);
+  const Status here = failed("step {}: the {}; first not finite in {}{}", completed_ + 1, what,
+                             where.empty() ? "no operation when run again" : where,
+                             mesh().world_size() > 1 ? fmt::format(" on rank {}", mesh().rank()) : std::string());
   const Phase phase(activity_, "agreement");
-  const Status all = parallel::agree(data_, device_, here, where.empty() ? 0 : 1);
-  TROUPE_CHECK(!all.ok(), "no rank has found what one has told of");
-  forget_gradients();  // of the run that looked for the operation
-  return all.error();
+  return parallel::agree(groups_[Group::world], device_, here, where.empty() ? 0 : 1).error();
 }
 
 ValidationReport Trainer::evaluate(const data::SequenceBatch& batch) {
-  const int64_t sequences = batch.size();
+  // All data ranks take as many passes: sequences without targets fill them up.
+  parallel::Communicator& world = groups_[Group::world];
+  const int64_t micro = options_.micro_batch;
+  int64_t passes = (batch.size() + micro - 1) / micro;
+  if (world.size() > 1) {
+    const Tensor most = Tensor::from<int64_t>(device_, std::vector<int64_t>{passes}, {1}, MemoryKind::buffers);
+    world.all_reduce(most, parallel::Reduction::maximum).wait();
+    passes = most.to_host<int64_t>()[0];
+  }
   ValidationReport report;
-  report.targets = batch.target_count;
-  for (int64_t begin = 0; begin < sequences; begin += options_.micro_batch) {
-    Tape tape(device_, Tape::Mode::no_gradient);
-    const parallel::Batch micro = upload(batch, begin, std::min(begin + options_.micro_batch, sequences), false);
-    report.loss += sum_of(model_->losses(tape, micro).tensor());
-  }
+  report.targets = meet(batch, false).targets;
+  if (passes == 0) return report;
+  const parallel::StepPlan plan = make_plan(static_cast<int>(passes), false);
+  run(plan, parallel::instructions(plan, mesh().rank()), {.batch = &batch, .training = false});
+  report.loss = running_.totals.loss;
   return report;
-}
-
-std::string Trainer::first_non_finite(const data::SequenceBatch& batch, int64_t begin, int64_t end, double weight) {
-  struct Found {
-    std::string operation;
-  };
-  const auto finite = [](const Tensor& tensor) {
-    return !kernels::is_float(tensor.dtype()) || std::isfinite(kernels::sum_of_squares(tensor));
-  };
-  for (parallel::Parameter* p : parameters_->all()) {
-    if (!finite(p->value())) return fmt::format("the parameter {}", p->name());
-  }
-  try {
-    for (; begin < end; begin += options_.micro_batch) {
-      Tape tape(device_);
-      tape.observe([&](const std::string& operation, const Tensor& result) {
-        if (!finite(result)) throw Found{operation};
-      });
-      const parallel::Batch micro = upload(batch, begin, begin + options_.micro_batch, true);
-      const Value losses = model_->losses(tape, micro, options_.recompute);
-      const Tensor weights = filled(device_, losses.dtype(), losses.tensor().elements(), weight);
-      tape.backward(std::span(&losses, 1), std::span(&weights, 1));
-      for (parallel::Parameter* p : parameters_->all()) {
-        if (p->has_gradient() && !finite(p->gradient_accumulator()))
-          return fmt::format("the gradient of {}", p->name());
-      }
-    }
-  } catch (const Found& found) {
-    return found.operation;
-  }
-  return "";
 }
 
 }  // namespace troupe::train

@@ -154,7 +154,8 @@ void TrainerActor::flush_trace() {
 
 Task<std::string> TrainerActor::report() {
   std::string text = rank_ ? rank_->activity().describe() : "no model and data yet";
-  if (const std::string waits = context_.ranks->under_way(); !waits.empty()) text += "; " + waits;
+  const std::string waits = rank_ ? rank_->under_way() : context_.ranks->under_way();
+  if (!waits.empty()) text += "; " + waits;
   if (context_.head.endpoint()->node() == node().options().id) co_return text;
   const actor::Handoff<actor::NodeReport> report;
   node().report([sender = report.sender()](actor::NodeReport made) { sender.set(std::move(made)); });

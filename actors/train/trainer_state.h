@@ -5,7 +5,8 @@
 
 namespace troupe::train {
 
-// Masters and optimizer moments: "model/NAME", "optimizer/first_moment/NAME", "optimizer/second_moment/NAME".
+// Masters, states of layers and optimizer moments: "model/NAME", "optimizer/first_moment/NAME",
+// "optimizer/second_moment/NAME".
 std::vector<checkpoint::NamedTensor> state_tensors(Trainer& trainer);
 
 // Fills the trainer from a checkpoint, step included. On an error (interrupted: `stop` said so) the trainer must not be

@@ -13,6 +13,8 @@ using kernels::Tensor;
 
 namespace {
 
+constexpr int64_t kPassesBetweenStops = 8;  // of validation
+
 Result<std::shared_ptr<const RunSetup>> read_setup(const RankAssignment& assignment, kernels::Device& device,
                                                    FileSystem& files, const StopCheck& stop) {
   Config config = TROUPE_TRY(Config::parse(assignment.config, assignment.config_path));
@@ -39,29 +41,31 @@ Result<std::unique_ptr<TrainingRank>> TrainingRank::create(const RankAssignment&
                                                            const StopCheck& stop) {
   if (setup == nullptr) setup = TROUPE_TRY(read_setup(assignment, device, files, stop));
   TROUPE_TRY(check_same(assignment, *setup));
-  TROUPE_TRY(setup->check_ranks(ranks.size()));
+  const parallel::Layout layout = TROUPE_TRY(setup->layout(ranks.size()));
   std::unique_ptr<TrainingRank> rank(
-      new TrainingRank(assignment, std::move(setup), device, ranks, files, clock, trace, stop));
+      new TrainingRank(assignment, std::move(setup), layout, device, ranks, files, clock, trace, stop));
   if (is_stopped(stop)) return Error(ErrorKind::interrupted, "stopped while the model was built");
   return rank;
 }
 
 TrainingRank::TrainingRank(const RankAssignment& assignment, std::shared_ptr<const RunSetup> setup,
-                           kernels::Device& device, parallel::Communicator& ranks, FileSystem& files,
-                           const Clock& clock, TraceSink* trace, const StopCheck& stop)
-    : device_(device),
-      ranks_(ranks),
+                           const parallel::Layout& layout, kernels::Device& device, parallel::Communicator& ranks,
+                           FileSystem& files, const Clock& clock, TraceSink* trace, const StopCheck& stop)
+    : ranks_(ranks),
       clock_(clock),
       activity_(clock, trace),
       store_(files, assignment.out + "/checkpoints"),
       generation_(assignment.generation),
       config_(assignment.config),
       setup_(std::move(setup)),
+      groups_(parallel::Mesh(layout.mesh, ranks.rank()), ranks),
       trainer_(std::make_unique<Trainer>(setup_->options.model, setup_->options.train,
-                                         setup_->options.numerics.numerics, device, ranks, stop)),
+                                         setup_->options.numerics.numerics, device, groups_, Sharing::of(layout),
+                                         stop)),
       peak_flops_(assignment.peak_flops),
       flops_per_token_(setup_->options.model.training_flops_per_token(setup_->options.train.sequence_length)) {
   trainer_->report_to(&activity_);
+  groups_.trace_to(trace);
 }
 
 Status TrainingRank::load(const std::string& folder, const StopCheck& stop) {
@@ -83,7 +87,7 @@ Result<PlanReport> TrainingRank::run(const StepPlan& plan, RankObserver& observe
     if (validates_after(line->step)) validate(*line);
     if (ranks_.rank() == 0) observer.stepped(*line);
   }
-  if (ranks_.rank() == 0) TROUPE_TRY(stage(observer));
+  TROUPE_TRY(stage(observer));
   return PlanReport{{}, completed(), stopped};
 }
 
@@ -96,7 +100,8 @@ bool TrainingRank::validates_after(int64_t step) const {
 Result<std::optional<MetricsLine>> TrainingRank::step() {
   const double start = clock_.seconds();
   const TrainOptions& options = setup_->options.train;
-  const int64_t share = trainer_->local_batch(), begin = sequences_ + ranks_.rank() * share;
+  const int64_t share = trainer_->local_batch();
+  const int64_t begin = sequences_ + trainer_->mesh().rank(parallel::Axis::data) * share;
   const data::SequenceBatch batch = read(begin, begin + share);
   const Trainer::Meeting meeting = trainer_->meet(batch, stop_requested_);
   if (meeting.stop) return std::optional<MetricsLine>();
@@ -127,26 +132,31 @@ void TrainingRank::validate(MetricsLine& line) {
   const TrainOptions& options = setup_->options.train;
   int64_t count = set.count();
   if (options.validation_sequences > 0) count = std::min(count, options.validation_sequences);
-  const int64_t size = ranks_.size(), rank = ranks_.rank();
-  const int64_t end = count * (rank + 1) / size, chunk = trainer_->options().micro_batch;
-  double sums[3] = {0, 0, 0};  // loss, targets, ranks that were told to stop
-  for (int64_t begin = count * rank / size; begin < end && sums[2] == 0; begin += chunk) {
-    sums[2] = stop_requested_ ? 1 : 0;
-    const ValidationReport part = trainer_->evaluate(set.sequences(begin, std::min(begin + chunk, end)));
-    sums[0] += part.loss;
-    sums[1] += static_cast<double>(part.targets);
+  const int64_t size = trainer_->mesh().size(parallel::Axis::data), rank = trainer_->mesh().rank(parallel::Axis::data);
+  const int64_t begin = count * rank / size, end = count * (rank + 1) / size;
+  // As many parts on all ranks; what comes between two of them is the chance to stop.
+  const int64_t chunk = trainer_->options().micro_batch * kPassesBetweenStops;
+  const int64_t parts = (((count + size - 1) / size) + chunk - 1) / chunk;
+  ValidationReport all;
+  for (int64_t part = 0; part < parts; ++part) {
+    const int64_t from = std::min(begin + part * chunk, end);
+    if (trainer_->meet({}, stop_requested_).stop) return;  // a part would pass for the whole
+    const ValidationReport report = trainer_->evaluate(set.sequences(from, std::min(from + chunk, end)));
+    all.loss += report.loss;
+    all.targets += report.targets;
   }
-  const Tensor total = Tensor::from<double>(device_, sums, {3}, MemoryKind::buffers);
-  ranks_.all_reduce(total).wait();
-  const std::vector<double> all = total.to_host<double>();
-  if (all[1] == 0 || all[2] > 0) return;  // a part would pass for the whole
-  line.validation_loss = all[0] / all[1];
+  if (all.targets == 0) return;
+  line.validation_loss = all.loss / static_cast<double>(all.targets);
   if (count == set.count()) {
-    line.validation_bits_per_byte = all[0] / std::numbers::ln2 / static_cast<double>(set.text_bytes());
+    line.validation_bits_per_byte = all.loss / std::numbers::ln2 / static_cast<double>(set.text_bytes());
   }
 }
 
 Status TrainingRank::stage(RankObserver& observer) {
+  if (ranks_.rank() > 0) {
+    if (!trainer_->has_whole_state()) state_tensors(*trainer_);  // rank 0 needs this one's part
+    return {};
+  }
   const Phase phase(&activity_, "checkpoint stage");
   checkpoint::Manifest header;
   header.step = completed();

@@ -47,19 +47,20 @@ class TrainingRank {
   int64_t completed() const { return trainer_->completed(); }
   // What its thread does; any thread may ask.
   const RankActivity& activity() const { return activity_; }
-  int64_t parameters() { return trainer_->parameters().global_elements(); }
+  // What it waits for in collectives, as Communicator::under_way(). Any thread.
+  std::string under_way() const { return groups_.under_way(); }
+  int64_t parameters() { return setup_->options.model.parameters(); }
 
  private:
-  TrainingRank(const RankAssignment& assignment, std::shared_ptr<const RunSetup> setup, kernels::Device& device,
-               parallel::Communicator& ranks, FileSystem& files, const Clock& clock, TraceSink* trace,
-               const StopCheck& stop);
+  TrainingRank(const RankAssignment& assignment, std::shared_ptr<const RunSetup> setup, const parallel::Layout& layout,
+               kernels::Device& device, parallel::Communicator& ranks, FileSystem& files, const Clock& clock,
+               TraceSink* trace, const StopCheck& stop);
   Result<std::optional<MetricsLine>> step();  // none: one of the ranks was told to stop
   data::SequenceBatch read(int64_t begin, int64_t end);
   bool validates_after(int64_t step) const;
   void validate(MetricsLine& line);
   Status stage(RankObserver& observer);
 
-  kernels::Device& device_;
   parallel::Communicator& ranks_;
   const Clock& clock_;
   RankActivity activity_;
@@ -67,6 +68,7 @@ class TrainingRank {
   const int64_t generation_;
   const std::string config_;
   const std::shared_ptr<const RunSetup> setup_;
+  parallel::MeshGroups groups_;
   std::unique_ptr<Trainer> trainer_;
   double peak_flops_, flops_per_token_;
   int64_t sequences_ = 0;  // consumed by all ranks: the data position

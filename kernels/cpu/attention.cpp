@@ -174,6 +174,8 @@ void backward(Device& device, const Tensor& q, const Tensor& k, const Tensor& v,
 
 }  // namespace
 
-AttentionKernels attention_kernels() { return {.forward = forward, .backward = backward}; }
+AttentionKernels attention_kernels() {
+  return {.forward = forward, .backward = backward, .join = join_attention, .round = round_attention};
+}
 
 }  // namespace troupe::kernels::cpu

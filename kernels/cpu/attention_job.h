@@ -88,4 +88,8 @@ AttentionJob make_attention_job(const Tensor& q, const Tensor& k, const Tensor& 
 void attention_forward_reference(Device&, DType, const AttentionJob&);
 void attention_backward_reference(Device&, DType, const AttentionJob&);
 
+// attention_join.cpp
+void join_attention(Device&, const Tensor& o, const AttentionStatistics&, Tensor& sum, Tensor& lse);
+void round_attention(Device&, const Tensor& sum, Tensor& o, Tensor& o_low);
+
 }  // namespace troupe::kernels::cpu

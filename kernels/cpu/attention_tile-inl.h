@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/cpu/attention_low.h"
 #include "kernels/tensor/dtype.h"
 
 namespace troupe::kernels::cpu {
@@ -211,19 +212,6 @@ HWY_INLINE void store_elements(Vector from, bf16* to) {
   const auto chosen = hn::IfThenElse(hn::RebindMask(u32, hn::Eq(from, from)), rounded, quiet);
   hn::StoreU(hn::DemoteTo(u16, hn::BitCast(i32, hn::ShiftRight<16>(chosen))), u16, reinterpret_cast<uint16_t*>(to));
 }
-
-// The eight bits of a value behind those that bf16 holds of it: how far its word lies from the bf16's, in
-// steps of 256, counted from -0x8000. Read back, a value has 16 bits of mantissa. f32 needs none.
-inline uint8_t low_bits(float value, bf16 stored) {
-  const uint32_t distance = std::bit_cast<uint32_t>(value) - (static_cast<uint32_t>(stored.bits) << 16) + 0x8000;
-  return static_cast<uint8_t>(std::min<uint32_t>(distance >> 8, 255));
-}
-inline float with_low(bf16 stored, uint8_t low) {
-  const uint32_t distance = (static_cast<uint32_t>(low) << 8) + 0x80 - 0x8000;
-  return std::bit_cast<float>((static_cast<uint32_t>(stored.bits) << 16) + distance);
-}
-inline uint8_t low_bits(float, float) { return 0; }
-inline float with_low(float stored, uint8_t) { return stored; }
 
 HWY_INLINE void store_low(Vector value, const bf16* stored, uint8_t* to) {
   const hn::RebindToUnsigned<D> u32;

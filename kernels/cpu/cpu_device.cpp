@@ -21,8 +21,11 @@ const Kernels& cpu_kernels() {
       .dropout = cpu::dropout_kernels(),
       .softmax_cross_entropy = cpu::softmax_cross_entropy_kernels(),
       .adamw = cpu::adamw_kernels(),
+      .sgd = cpu::sgd_kernels(),
       .global_norm = cpu::global_norm_kernels(),
       .attention = cpu::attention_kernels(),
+      .router = cpu::router_kernels(),
+      .permutation = cpu::permutation_kernels(),
   };
   return kernels;
 }

@@ -17,7 +17,10 @@ EmbeddingKernels embedding_kernels();
 DropoutKernels dropout_kernels();
 SoftmaxCrossEntropyKernels softmax_cross_entropy_kernels();
 AdamWKernels adamw_kernels();
+SgdKernels sgd_kernels();
 GlobalNormKernels global_norm_kernels();
 AttentionKernels attention_kernels();
+RouterKernels router_kernels();
+PermutationKernels permutation_kernels();
 
 }  // namespace troupe::kernels::cpu

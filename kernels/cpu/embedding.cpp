@@ -27,7 +27,9 @@ void embedding_forward(Device& device, const Tensor& tokens, const Tensor& table
     dispatch_fast(y.dtype(), [&]<class Y>() {
       device.threads().parallel_ranges(tokens.elements(), row_grain(width), [&](int64_t begin, int64_t end) {
         for (int64_t t = begin; t < end; ++t) {
-          convert_row(table.data<W>() + ids[t] * width, y.data<Y>() + t * width, width);
+          Y* row = y.data<Y>() + t * width;
+          if (ids[t] < 0) std::memset(static_cast<void*>(row), 0, static_cast<size_t>(width) * sizeof(Y));
+          else convert_row(table.data<W>() + ids[t] * width, row, width);
         }
       });
     });
@@ -39,6 +41,7 @@ void embedding_add_columns(const Tensor& tokens, const Tensor& dy, Tensor& dtabl
   const int32_t* ids = tokens.data<int32_t>();
   dispatch_fast(dy.dtype(), [&]<class Y>() {
     for (int64_t t = 0; t < tokens.elements(); ++t) {
+      if (ids[t] < 0) continue;
       add_row(dy.data<Y>() + t * width + first, dtable.data<float>() + ids[t] * width + first, last - first);
     }
   });
@@ -59,14 +62,16 @@ void forward(Device& device, const Tensor& tokens, const Tensor& table, Tensor& 
   const int64_t width = table.dim(1);
   const int32_t* ids = tokens.data<int32_t>();
   for (int64_t t = 0; t < tokens.elements(); ++t) {
-    TROUPE_CHECK(0 <= ids[t] && ids[t] < table.dim(0), "embedding: token {} at index {}, the table has {} rows", ids[t],
-                 t, table.dim(0));
+    TROUPE_CHECK(ids[t] < table.dim(0), "embedding: token {} at index {}, the table has {} rows", ids[t], t,
+                 table.dim(0));
   }
   if (table.dtype() != DType::f64) return HWY_DYNAMIC_DISPATCH(embedding_forward)(device, tokens, table, y);
   device.threads().parallel_ranges(tokens.elements(), row_grain(width), [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
-      std::memcpy(y.data<double>() + t * width, table.data<double>() + ids[t] * width,
-                  static_cast<size_t>(width) * sizeof(double));
+      double* row = y.data<double>() + t * width;
+      const auto bytes = static_cast<size_t>(width) * sizeof(double);
+      if (ids[t] < 0) std::memset(row, 0, bytes);
+      else std::memcpy(row, table.data<double>() + ids[t] * width, bytes);
     }
   });
 }
@@ -85,7 +90,7 @@ void backward(Device& device, const Tensor& tokens, const Tensor& dy, GradientTa
     }
     const int32_t* ids = tokens.data<int32_t>();
     for (int64_t t = 0; t < tokens.elements(); ++t) {
-      for (int64_t i = first; i < last; ++i) {
+      for (int64_t i = first; ids[t] >= 0 && i < last; ++i) {
         dtable.tensor.data<double>()[ids[t] * width + i] += dy.data<double>()[t * width + i];
       }
     }

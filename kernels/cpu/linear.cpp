@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "kernels/cpu/cpu_kernels.h"
+#include "kernels/cpu/reference.h"
 
 namespace troupe::kernels::cpu {
 namespace {
@@ -34,8 +35,23 @@ void column_sum(Device& device, const Tensor& x, const GradientTarget& to) {
   });
 }
 
+void add_rows(Device& device, const Tensor& bias, Tensor& y) {
+  const int64_t width = y.dim(-1);
+  TROUPE_CHECK(bias.elements() == width, "add {} to the rows of {}", bias.shape().to_string(), y.shape().to_string());
+  dispatch_float(y.dtype(), [&]<class T>() {
+    const Tensor wide = bias.to(accumulator_of(y.dtype()), MemoryKind::buffers);
+    const Accumulator<T>* add = wide.data<Accumulator<T>>();
+    device.threads().parallel_ranges(y.rows(), row_grain(width), [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin * width; i < end * width; i += width) {
+        T* row = y.data<T>() + i;
+        for (int64_t n = 0; n < width; ++n) row[n] = static_cast<T>(static_cast<Accumulator<T>>(row[n]) + add[n]);
+      }
+    });
+  });
+}
+
 }  // namespace
 
-LinearKernels linear_kernels() { return {.column_sum = column_sum}; }
+LinearKernels linear_kernels() { return {.column_sum = column_sum, .add_rows = add_rows}; }
 
 }  // namespace troupe::kernels::cpu

@@ -339,6 +339,54 @@ void batched(Device& device, MatmulForm form, const Tensor& a, const Tensor& b, 
   });
 }
 
+void grouped(Device& device, MatmulForm form, const Tensor& a, const Tensor& b, Tensor& c,
+             std::span<const int64_t> offsets, const MatmulOptions& options) {
+  const bool tn = form == MatmulForm::tn;
+  const Tensor& stacked = tn ? c : b;
+  const auto groups = static_cast<int64_t>(offsets.size()) - 1;
+  TROUPE_CHECK(a.dtype() == b.dtype() && stacked.shape().dims() == 3 && stacked.dim(0) == groups &&
+                   offsets.front() == 0 && offsets.back() == a.rows() && (tn ? b : c).rows() == a.rows() &&
+                   options.bias == nullptr,
+               "product of {} and {} into {} in {} groups of {} rows", a.shape().to_string(), b.shape().to_string(),
+               c.shape().to_string(), groups, offsets.back());
+  const auto piece = [&](const Tensor& t, int64_t g) {
+    if (&t != &stacked) return t.slice(offsets[static_cast<size_t>(g)], offsets[static_cast<size_t>(g) + 1]);
+    return t.slice(g, g + 1).reshape({t.dim(1), t.dim(2)});
+  };
+  std::vector<Product> products;
+  int64_t largest = 0;
+  for (int64_t g = 0; g < groups; ++g) {
+    TROUPE_CHECK(offsets[static_cast<size_t>(g)] <= offsets[static_cast<size_t>(g) + 1], "group {} ends at row {}", g,
+                 offsets[static_cast<size_t>(g) + 1]);
+    const Tensor x = piece(a, g), y = piece(b, g), to = piece(c, g);
+    Product p = describe(form, a.dtype(), x.dim(0), x.dim(1), y.dim(0), y.dim(1), to, to.dim(0), options);
+    p.a = static_cast<const std::byte*>(x.raw());
+    p.b = static_cast<const std::byte*>(y.raw());
+    if (p.M == 0 || p.N == 0) continue;
+    largest = std::max(largest, 2 * p.M * p.N * p.K);
+    products.push_back(p);
+  }
+  const auto count = static_cast<int64_t>(products.size());
+  // Few large products are divided among the threads; of many small ones each thread takes whole ones.
+  if (count < kTasksPerThread * device.threads().size() || largest > 16 * kTaskFlops) {
+    for (const Product& p : products) run(device, p);
+    return;
+  }
+  std::vector<Cut> cuts;
+  int64_t bytes = 0;
+  for (const Product& p : products) {
+    cuts.emplace_back(p, 1);
+    bytes = std::max(bytes, serial_scratch_bytes(p, cuts.back()));
+  }
+  Tensor holder;
+  auto scratch = make_scratch(device, bytes, holder);
+  device.threads().parallel_for_thread(count, [&](int64_t i, int thread) {
+    Scratch& mine = scratch[static_cast<size_t>(thread)];
+    mine.packed_column = mine.packed_k = -1;
+    run_serial(products[static_cast<size_t>(i)], cuts[static_cast<size_t>(i)], mine);
+  });
+}
+
 PackedMatrix pack(Device& device, const Tensor& weight, MemoryKind kind) {
   const GemmEngine& e = gemm_engine(weight.dtype());
   PackedMatrix result{.panels = {}, .dtype = weight.dtype(), .N = leading(weight, 1), .K = weight.dim(-1)};
@@ -368,7 +416,8 @@ void multiply_packed(Device& device, const Tensor& a, const PackedMatrix& b, Ten
 }  // namespace
 
 MatmulKernels matmul_kernels() {
-  return {.multiply = multiply, .batched = batched, .pack = pack, .multiply_packed = multiply_packed};
+  return {
+      .multiply = multiply, .batched = batched, .grouped = grouped, .pack = pack, .multiply_packed = multiply_packed};
 }
 
 }  // namespace troupe::kernels::cpu

@@ -90,9 +90,26 @@ void add_into(Device& device, const Tensor& from, Tensor& to) {
   });
 }
 
+void swap_leading(Device& device, const Tensor& from, Tensor& to) {
+  TROUPE_CHECK(from.shape().dims() >= 2 && from.elements() == to.elements() && from.dtype() == to.dtype(),
+               "swap the leading dimensions of {} into {}", from.shape().to_string(), to.shape().to_string());
+  const int64_t first = from.dim(0), second = from.dim(1);
+  const int64_t bytes = first * second == 0 ? 0 : from.bytes() / (first * second);
+  const int64_t grain = std::max<int64_t>(1, kGrain * 4 / std::max<int64_t>(bytes, 1));
+  device.threads().parallel_ranges(first * second, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t at = begin; at < end; ++at) {
+      const int64_t j = at / first, i = at % first;  // of the output
+      std::memcpy(static_cast<std::byte*>(to.raw()) + at * bytes,
+                  static_cast<const std::byte*>(from.raw()) + (i * second + j) * bytes, static_cast<size_t>(bytes));
+    }
+  });
+}
+
 }  // namespace
 
-TensorKernels tensor_kernels() { return {.convert = convert, .fill_zero = fill_zero, .add_into = add_into}; }
+TensorKernels tensor_kernels() {
+  return {.convert = convert, .fill_zero = fill_zero, .add_into = add_into, .swap_leading = swap_leading};
+}
 
 }  // namespace troupe::kernels::cpu
 #endif

@@ -58,6 +58,14 @@ struct AttentionKernels {
   void (*backward)(Device&, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& o,
                    const AttentionStatistics&, const Tensor& d_o, const AttentionOptions&, Tensor* dq, Tensor* dk,
                    Tensor* dv);
+
+  // Attention to keys that lie apart is made of parts. The sums over what was seen before, `sum` [B, T, H, d] and `lse`
+  // (shapes and dtype as AttentionStatistics::lse), become those with the keys of one more part, whose output and
+  // statistics forward() wrote. In the beginning: zeros and -inf. backward() of a part, given the output and the
+  // statistics of the whole, gives the part's gradients: those of q are to be added up.
+  void (*join)(Device&, const Tensor& o, const AttentionStatistics&, Tensor& sum, Tensor& lse);
+  // The output, and what backward wants of it, from the sums over all parts.
+  void (*round)(Device&, const Tensor& sum, Tensor& o, Tensor& o_low);
 };
 
 }  // namespace troupe::kernels

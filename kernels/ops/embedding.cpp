@@ -10,6 +10,9 @@ Value embedding(Tape& tape, const Tensor& tokens, const Value& table, DType outp
                table.shape().to_string());
   TROUPE_CHECK((table.dtype() == DType::f64) == (output == DType::f64), "embedding: table {}, output {}",
                name_of(table.dtype()), name_of(output));
+  const int32_t* ids = tokens.data<int32_t>();
+  for (int64_t t = 0; t < tokens.elements(); ++t)
+    TROUPE_CHECK(ids[t] >= 0, "embedding: token {} at index {}", ids[t], t);
   Device& device = tape.device();
   std::vector<int64_t> sizes(tokens.shape().sizes().begin(), tokens.shape().sizes().end());
   sizes.push_back(table.dim(1));

@@ -5,9 +5,10 @@
 namespace troupe::kernels {
 
 struct EmbeddingKernels {
-  // y[t, :] = table[tokens[t], :], converted to y's dtype. Every token lies in [0, V).
+  // y[t, :] = table[tokens[t], :], converted to y's dtype; zeros where a token is negative. Tokens lie below V.
   void (*forward)(Device&, const Tensor& tokens, const Tensor& table, Tensor& y);
-  // dtable[tokens[t], :] += dy[t, :], in the order of t for every element. dtable in the accumulator's dtype.
+  // dtable[tokens[t], :] += dy[t, :], in the order of t for every element, but for negative tokens. dtable in the
+  // accumulator's dtype.
   void (*backward)(Device&, const Tensor& tokens, const Tensor& dy, GradientTarget dtable);
 };
 

@@ -11,8 +11,11 @@
 #include "kernels/ops/layer_norm.h"
 #include "kernels/ops/linear.h"
 #include "kernels/ops/matmul_kernels.h"
+#include "kernels/ops/permutation.h"
 #include "kernels/ops/rms_norm.h"
 #include "kernels/ops/rope.h"
+#include "kernels/ops/router.h"
+#include "kernels/ops/sgd.h"
 #include "kernels/ops/softmax_cross_entropy.h"
 #include "kernels/ops/swiglu.h"
 #include "kernels/ops/tensor_kernels.h"
@@ -33,8 +36,11 @@ struct Kernels {
   DropoutKernels dropout;
   SoftmaxCrossEntropyKernels softmax_cross_entropy;
   AdamWKernels adamw;
+  SgdKernels sgd;
   GlobalNormKernels global_norm;
   AttentionKernels attention;
+  RouterKernels router;
+  PermutationKernels permutation;
 };
 
 }  // namespace troupe::kernels

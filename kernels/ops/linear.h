@@ -7,6 +7,8 @@ namespace troupe::kernels {
 struct LinearKernels {
   // to[n] (+)= sum over rows of x[row, n], in ascending order of rows; `to` f32 (f64 for f64).
   void (*column_sum)(Device&, const Tensor& x, const GradientTarget& to);
+  // y[row, n] += bias[n], summed in accumulator_of(y) and rounded once. bias of any floating dtype.
+  void (*add_rows)(Device&, const Tensor& bias, Tensor& y);
 };
 
 // x [.., K]; weight [N, K]; bias [N] or undefined; all of one floating dtype. Returns [.., N], that dtype.

@@ -2,6 +2,8 @@
 // same for every M, N, form, thread count and for packed weights: a row's result depends on no other row,
 // and no order of summation depends on how M or N are split.
 #pragma once
+#include <span>
+
 #include "kernels/tensor/tensor.h"
 
 namespace troupe::kernels {
@@ -37,6 +39,11 @@ struct MatmulKernels {
   void (*multiply)(Device&, MatmulForm, const Tensor& a, const Tensor& b, Tensor& c, const MatmulOptions&);
   // G products: [G…, rows, columns] each; leading dimensions alike.
   void (*batched)(Device&, MatmulForm, const Tensor& a, const Tensor& b, Tensor& c, const MatmulOptions&);
+  // Groups of rows [offsets[g], offsets[g + 1]) of A and G matrices: nt, nn: C's rows of the group = A's rows of it ·
+  // B[g], with B [G, …, …]; tn: C[g] = A's rows of the groupᵀ · B's rows of it, with C [G, M, N]. An empty group has
+  // no rows in C, and a C[g] of zeros (or as it was: accumulate). No bias.
+  void (*grouped)(Device&, MatmulForm, const Tensor& a, const Tensor& b, Tensor& c, std::span<const int64_t> offsets,
+                  const MatmulOptions&);
   // Once per weight; for products with few rows (decode), which then only stream the weight.
   PackedMatrix (*pack)(Device&, const Tensor& weight, MemoryKind);
   // Form nt with B packed: the same bits as `multiply`.

@@ -11,6 +11,8 @@ struct TensorKernels {
   void (*fill_zero)(Device&, Tensor&);
   // to[i] += from[i]; any two floating-point dtypes.
   void (*add_into)(Device&, const Tensor& from, Tensor& to);
+  // to[j, i, …] = from[i, j, …]: the first two dimensions change places. Same dtype and element count.
+  void (*swap_leading)(Device&, const Tensor& from, Tensor& to);
 };
 
 }  // namespace troupe::kernels

@@ -48,7 +48,7 @@ Status bench_generate(const GenerateBenchRequest& r) {
   const auto device = kernels::make_cpu_device(threads_or_default(r.threads));
   const double bandwidth = kernels::cpu::measure_read_bandwidth(device->threads());
   const double peak = kernels::cpu::measure_fma_peak(device->threads(), r.compute);
-  parallel::ParameterSet parameters(parallel::Mesh(), *device, parallel::Numerics::of(r.compute), false);
+  parallel::ParameterSet parameters(*device, parallel::Numerics::of(r.compute), false);
   parallel::Decoder model(config, parameters);
   for (parallel::Parameter* p : parameters.all()) p->initialize(1);
   model.pack();

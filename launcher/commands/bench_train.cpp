@@ -55,8 +55,8 @@ Status bench_train(const TrainBenchRequest& r) {
   options.global_batch = options.micro_batch = r.batch;
   options.recompute = r.recompute;
   options.learning_rate = {.schedule = train::Schedule::constant, .peak = 1e-4};
-  const auto alone = parallel::make_self_communicator();
-  train::Trainer trainer(config, options, parallel::Numerics::of(r.compute), *device, *alone);
+  parallel::MeshGroups alone;
+  train::Trainer trainer(config, options, parallel::Numerics::of(r.compute), *device, alone);
   const SteadyClock clock;
   std::vector<double> seconds;
   double loss = 0;

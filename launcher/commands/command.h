@@ -16,6 +16,7 @@ using Action = std::function<Status()>;
 
 void add_train_command(CLI::App& app, Action& action);
 void add_worker_command(CLI::App& app, Action& action);
+void add_plan_command(CLI::App& app, Action& action);
 void add_generate_command(CLI::App& app, Action& action);
 void add_tokenizer_command(CLI::App& app, Action& action);
 void add_bench_command(CLI::App& app, Action& action);

@@ -41,7 +41,7 @@ Status generate(const GenerateRequest& request) {
   TROUPE_TRY(train::complete_model(run, (*tokenizer)->vocabulary_size()));
 
   const auto device = kernels::make_cpu_device(threads_or_default(request.threads));
-  parallel::ParameterSet parameters(parallel::Mesh(), *device, run.numerics.numerics, false);
+  parallel::ParameterSet parameters(*device, run.numerics.numerics, false);
   parallel::Decoder model(run.model, parameters);
   TROUPE_TRY(train::load_model(from, parameters));
   model.pack();

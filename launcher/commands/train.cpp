@@ -207,8 +207,8 @@ Status train_command(const TrainRequest& request, const StopSignals& signals) {
   std::optional<int> asked;
   if (request.ranks > 0) asked = request.ranks;
   if (request.processes > 0) asked = request.processes;
-  const int ranks = TROUPE_TRY(parallel::resolve_ranks(setup.options.parallel, asked));
-  TROUPE_TRY(setup.check_ranks(ranks));
+  const parallel::Layout layout = TROUPE_TRY(setup.layout(asked));
+  const int ranks = layout.mesh.ranks();
 
   if (request.processes > 0 && !parallel::has_mpi()) {
     return environment_error(
@@ -273,6 +273,7 @@ Status train_command(const TrainRequest& request, const StopSignals& signals) {
       .assignment = {.config = config.to_toml(), .config_path = request.config, .out = out, .peak_flops = peak_flops},
       .config_json = config.to_json(),
       .ranks = ranks,
+      .layout = layout.to_string(),
       .resume = request.resume,
       .clock = clock,
       .trace = tracing.file.get(),

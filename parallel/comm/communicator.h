@@ -107,6 +107,11 @@ class Communicator {
   // lasts from the operation's start, or the end of the one before, and has the waiting for other ranks in it, gathered
   // at the beginning of wait(). Groups split off are told by themselves. The sink outlives the communicator.
   void trace_to(TraceSink* sink) { trace_ = sink; }
+  // The same, where one thread waits for this group's operations and those of `beside`: their spans do not overlap.
+  void trace_to(TraceSink* sink, const Communicator& beside) {
+    trace_ = sink;
+    traced_until_ = beside.traced_until_;
+  }
 
  protected:
   Communicator(int rank, int size, std::string name) : rank_(rank), size_(size), name_(std::move(name)) {}

@@ -1,13 +1,12 @@
 #include "parallel/model/decoder_config.h"
 
-#include <fmt/ranges.h>
-
 #include <algorithm>
 #include <cmath>
 #include <functional>
 #include <utility>
 
 #include "runtime/base/edit_distance.h"
+#include "runtime/base/nearest.h"
 
 namespace troupe::parallel {
 namespace {
@@ -60,6 +59,47 @@ DecoderConfig qwen3_0_6b() {
   return c;
 }
 
+// Jiang et al. 2024: all blocks have experts, balanced by a loss.
+DecoderConfig mixtral(DecoderConfig dense, int64_t experts, int64_t per_token, int64_t hidden) {
+  dense.experts.count = experts;
+  dense.experts.per_token = per_token;
+  dense.experts.hidden = hidden;
+  dense.experts.balance_loss = 0.02f;
+  return dense;
+}
+
+struct FineGrained {
+  int64_t experts, per_token, shared, hidden;
+};
+
+// Dai et al. 2024: many small experts, some for every token, and a first block without.
+DecoderConfig deepseek_moe(DecoderConfig dense, FineGrained s) {
+  ExpertConfig& e = dense.experts;
+  e.count = s.experts;
+  e.per_token = s.per_token;
+  e.shared = s.shared;
+  e.hidden = s.hidden;
+  e.dense_layers = 1;
+  return dense;
+}
+
+DecoderConfig deepseek_moe_nano() {  // routed as DeepSeek-V3 (2024): sigmoid, and a bias where there was a loss
+  DecoderConfig c = deepseek_moe(llama(4096, 1024, 1e4, {3, 256, 4, 4, 768}), {16, 4, 1, 160});
+  c.experts.score = RouterScore::sigmoid;
+  c.experts.bias_rate = 1e-3f;
+  c.experts.balance_loss = 1e-4f;
+  return c;
+}
+
+DecoderConfig deepseek_moe_16b() {
+  DecoderConfig c = deepseek_moe(llama(102400, 4096, 1e4, {28, 2048, 16, 16, 10944}), {64, 6, 2, 1408});
+  c.experts.normalize = false;
+  c.experts.balance_loss = 1e-3f;
+  c.norm_epsilon = 1e-6f;
+  c.initial_deviation = 0.006f;
+  return c;
+}
+
 struct Preset {
   std::string_view name;
   std::function<DecoderConfig()> make;
@@ -86,19 +126,51 @@ const std::vector<Preset>& presets() {
       {"llama-405b", [] { return llama(128256, 131072, 5e5, {126, 16384, 128, 8, 53248}); }},
       {"llama2-7b", [] { return llama(32000, 4096, 1e4, {32, 4096, 32, 32, 11008}); }},
       {"qwen3-0.6b", qwen3_0_6b},
+      {"mixtral-nano", [] { return mixtral(llama(4096, 1024, 1e4, {3, 256, 4, 4, 768}), 8, 2, 384); }},
+      {"mixtral-8x7b", [] { return mixtral(llama(32000, 32768, 1e6, {32, 4096, 32, 8, 14336}), 8, 2, 14336); }},
+      {"deepseek-moe-nano", deepseek_moe_nano},
+      {"deepseek-moe-16b", deepseek_moe_16b},
   };
   return table;
 }
 
-// The divisors of `n` next to `size` on either side of it.
-std::vector<int64_t> nearest_divisors(int64_t n, int64_t size) {
-  std::vector<int64_t> result;
-  int64_t below = std::min(size, n), above = std::max<int64_t>(size, 1);
-  while (below > 0 && n % below != 0) --below;
-  while (above < n && n % above != 0) ++above;
-  if (below > 0) result.push_back(below);
-  if (above <= n && above != below) result.push_back(above);
-  return result;
+Status complete_experts(DecoderConfig& c) {
+  ExpertConfig& e = c.experts;
+  if (e.count < 2) return usage_error("model.experts = {}: a mixture has at least 2", e.count);
+  if (e.per_token < 1 || e.per_token > e.count) {
+    return usage_error("model.experts_per_token = {} of model.experts = {}; nearest valid: {}", e.per_token, e.count,
+                       std::clamp<int64_t>(e.per_token, 1, e.count));
+  }
+  if (e.dense_layers < 0 || e.dense_layers >= c.layers) {
+    return usage_error("model.dense_layers = {} of model.layers = {}: no block is left for experts; nearest valid: {}",
+                       e.dense_layers, c.layers, std::clamp<int64_t>(e.dense_layers, 0, c.layers - 1));
+  }
+  if (e.hidden == 0) e.hidden = c.hidden;
+  return {};
+}
+
+// Parameters of a feed-forward of `hidden` units; none are in its bias where `bias` is 0.
+int64_t feed_forward_parameters(const DecoderConfig& c, int64_t hidden, int64_t bias) {
+  const int64_t in = c.mlp == MlpKind::gelu ? 1 : 2;
+  return (in + 1) * c.width * hidden + bias * (in * hidden + c.width);
+}
+
+// Of one block's experts and router, of which a token goes through `routed`. Experts have no biases.
+int64_t expert_parameters(const DecoderConfig& c, int64_t routed) {
+  const ExpertConfig& e = c.experts;
+  return e.count * c.width + (routed + e.shared) * feed_forward_parameters(c, e.hidden, 0);
+}
+
+int64_t parameters_of(const DecoderConfig& c, int64_t routed) {
+  const int64_t bias = c.biases ? 1 : 0, qkv_bias = c.biases || c.attention_biases ? 1 : 0;
+  const int64_t q = c.heads * c.head_width, kv = c.kv_heads * c.head_width;
+  const int64_t norm_size = c.width * (c.norm == NormKind::layer ? 1 + bias : 1);
+  const int64_t attention = c.width * q + 2 * c.width * kv + q * c.width + qkv_bias * (q + 2 * kv) + bias * c.width +
+                            (c.qk_norm ? 2 * c.head_width : 0);
+  const int64_t sparse = c.expert_layers();
+  return c.parameters_embedding() + (c.tied ? 0 : c.vocabulary * c.width) + norm_size +
+         c.layers * (2 * norm_size + attention) + (c.layers - sparse) * feed_forward_parameters(c, c.hidden, bias) +
+         sparse * expert_parameters(c, routed);
 }
 
 }  // namespace
@@ -112,7 +184,7 @@ Status DecoderConfig::complete() {
   if (kv_heads == 0) kv_heads = heads;
   if (kv_heads < 1 || heads % kv_heads != 0) {
     return usage_error("model.kv_heads = {} does not divide model.heads = {}; nearest valid: {}", kv_heads, heads,
-                       fmt::join(nearest_divisors(heads, kv_heads), " or "));
+                       nearest_divisors(heads, kv_heads));
   }
   if (head_width == 0) {
     if (width % heads != 0) {
@@ -137,6 +209,7 @@ Status DecoderConfig::complete() {
                        rope.scaling == RopeScaling::yarn ? "yarn" : "llama3");
   }
   rope.head_width = head_width;
+  if (experts.count > 0) TROUPE_TRY(complete_experts(*this));
   if (dropout < 0 || dropout >= 1) return usage_error("model.dropout = {} is not in [0, 1)", dropout);
   return {};
 }
@@ -145,29 +218,24 @@ int64_t DecoderConfig::parameters_embedding() const {
   return vocabulary * width + (position == PositionKind::learned ? context * width : 0);
 }
 
-int64_t DecoderConfig::parameters() const {
-  const int64_t bias = biases ? 1 : 0, qkv_bias = biases || attention_biases ? 1 : 0;
-  const int64_t q = heads * head_width, kv = kv_heads * head_width;
-  const int64_t norm_size = width * (norm == NormKind::layer ? 1 + bias : 1);
-  const int64_t attention =
-      width * q + 2 * width * kv + q * width + qkv_bias * (q + 2 * kv) + bias * width + (qk_norm ? 2 * head_width : 0);
-  const int64_t mlp_size =
-      (mlp == MlpKind::gelu ? 2 : 3) * width * hidden + bias * ((mlp == MlpKind::gelu ? 1 : 2) * hidden + width);
-  return parameters_embedding() + (tied ? 0 : vocabulary * width) + norm_size +
-         layers * (2 * norm_size + attention + mlp_size);
-}
+int64_t DecoderConfig::parameters() const { return parameters_of(*this, experts.count); }
+
+int64_t DecoderConfig::parameters_active() const { return parameters_of(*this, experts.per_token); }
 
 double DecoderConfig::forward_flops_per_token(int64_t length) const {
   const double d = static_cast<double>(head_width), w = static_cast<double>(width), h = static_cast<double>(heads);
-  const double matrices = 2 * w * (2 * h * d + 2 * static_cast<double>(kv_heads) * d) +
-                          2 * (mlp == MlpKind::gelu ? 2.0 : 3.0) * w * static_cast<double>(hidden);
+  const double attention_matrices = 2 * w * (2 * h * d + 2 * static_cast<double>(kv_heads) * d);
+  const double dense = 2 * static_cast<double>(feed_forward_parameters(*this, hidden, 0));
+  const double sparse = experts.count > 0 ? 2 * static_cast<double>(expert_parameters(*this, experts.per_token)) : 0;
   double keys = static_cast<double>(length + 1) / 2;
   if (window > 0 && window < length) {
     const double s = static_cast<double>(window), t = static_cast<double>(length);
     keys = (s * (s + 1) / 2 + (t - s) * s) / t;
   }
   const double attention = 4 * h * d * keys;
-  return static_cast<double>(layers) * (matrices + attention) + 2 * w * static_cast<double>(vocabulary);
+  return static_cast<double>(layers) * (attention_matrices + attention) +
+         static_cast<double>(layers - expert_layers()) * dense + static_cast<double>(expert_layers()) * sparse +
+         2 * w * static_cast<double>(vocabulary);
 }
 
 float residual_deviation(const DecoderConfig& config) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/ops/rope.h"
+#include "kernels/ops/router.h"
 #include "runtime/base/result.h"
 
 namespace troupe::parallel {
@@ -13,6 +14,26 @@ namespace troupe::parallel {
 enum class NormKind : uint8_t { rms, layer };
 enum class PositionKind : uint8_t { rope, learned };
 enum class MlpKind : uint8_t { swiglu, geglu, gelu };
+// What a block runs again in backward instead of keeping it.
+enum class Recompute : uint8_t { none, attention, block };
+
+using kernels::RouterScore;
+
+// A mixture of experts: feed-forwards of which each token goes through a few. In place of the feed-forward of every
+// block but the first `dense_layers`.
+struct ExpertConfig {
+  int64_t count = 0;         // E; 0: no mixture
+  int64_t per_token = 2;     // k: the highest-scored, the lower index first among equals
+  int64_t hidden = 0;        // hidden units of one expert; 0: the model's
+  int64_t shared = 0;        // experts that every token goes through, unweighed (Dai et al. 2024, DeepSeekMoE)
+  int64_t dense_layers = 0;  // blocks from the first on that stay dense
+  RouterScore score = RouterScore::softmax;
+  bool normalize = true;   // the k weights of a token are divided by their sum
+  float scale = 1;         // and then multiplied by this
+  float balance_loss = 0;  // α of the auxiliary loss, per sequence (DeepSeek-V3, eq. 17–20)
+  float z_loss = 0;        // of the router's logits, per token (Zoph et al. 2022, eq. 5)
+  float bias_rate = 0;     // γ of the bias that balances load without a loss (Wang et al. 2024, algorithm 1)
+};
 
 struct DecoderConfig {
   int64_t vocabulary = 0;
@@ -23,6 +44,7 @@ struct DecoderConfig {
   int64_t kv_heads = 0;    // K
   int64_t head_width = 0;  // d; D / H unless set
   int64_t hidden = 0;      // F
+  ExpertConfig experts;
   NormKind norm = NormKind::rms;
   PositionKind position = PositionKind::rope;
   MlpKind mlp = MlpKind::swiglu;
@@ -41,7 +63,12 @@ struct DecoderConfig {
   // Fills what follows from the rest (kv_heads, head_width, hidden) and checks that it fits together.
   Status complete();
 
+  // Whether block `layer` has experts in place of its feed-forward.
+  bool has_experts(int64_t layer) const { return experts.count > 0 && layer >= experts.dense_layers; }
+  int64_t expert_layers() const { return experts.count > 0 ? layers - experts.dense_layers : 0; }
+
   int64_t parameters() const;            // every one once; a tied head not again
+  int64_t parameters_active() const;     // those that one token goes through
   int64_t parameters_embedding() const;  // token and position tables, which cost no FLOPs
   // Floating-point operations of matrix products for one token of a sequence of `length`, forward only.
   // Attention counts what a causal (windowed) kernel computes: on average (length + 1) / 2 keys a query.

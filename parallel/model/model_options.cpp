@@ -36,7 +36,19 @@ Result<DecoderConfig> read_model_options(Config& config) {
       .read("logit_softcap", c.logit_softcap, at_least(0))
       .read("norm_epsilon", c.norm_epsilon, above(0))
       .read("initial_deviation", c.initial_deviation, above(0))
-      .read("dropout", c.dropout, at_least(0) & below(1));
+      .read("dropout", c.dropout, at_least(0) & below(1))
+      .read("experts", c.experts.count, at_least(0))
+      .read("experts_per_token", c.experts.per_token, at_least(1))
+      .read("expert_hidden", c.experts.hidden, at_least(0))
+      .read("shared_experts", c.experts.shared, at_least(0))
+      .read("dense_layers", c.experts.dense_layers, at_least(0))
+      .read_choice("router_score", c.experts.score,
+                   {{"softmax", RouterScore::softmax}, {"sigmoid", RouterScore::sigmoid}})
+      .read("router_normalize", c.experts.normalize)
+      .read("router_scale", c.experts.scale, above(0))
+      .read("router_balance_loss", c.experts.balance_loss, at_least(0))
+      .read("router_z_loss", c.experts.z_loss, at_least(0))
+      .read("router_bias_rate", c.experts.bias_rate, at_least(0));
   using kernels::RopeScaling;
   section.section("rope")
       .read("theta", c.rope.theta, above(0))
@@ -69,41 +81,6 @@ NumericsOptions read_numerics_options(Config& config) {
   options.numerics = Numerics::of(compute);
   if (residual == "compute") options.numerics.residual = compute;
   return options;
-}
-
-ParallelOptions read_parallel_options(Config& config) {
-  ParallelOptions o;
-  int zero = 0, virtual_stages = 1;
-  std::string schedule = "1f1b";
-  ConfigSection section = config.section("parallel");
-  for (const char* axis : {"tensor", "pipeline", "context", "expert"}) {
-    int size = 1;
-    section.read(axis, size, at_least(1));
-    if (size != 1) {
-      config.reject(fmt::format("parallel.{}", axis),
-                    fmt::format("parallel.{} = {}: ranks can share data only; 1 is valid", axis, size));
-    }
-  }
-  section.read_or_auto("data", o.data, at_least(1))
-      .read("collective_deadline_seconds", o.collective_deadline_seconds, between(1, 1'000'000))
-      .read("zero", zero, between(0, 3))
-      .read_choice("schedule", schedule, {"gpipe", "1f1b", "interleaved"})
-      .read("virtual_stages", virtual_stages, at_least(1));
-  if (zero != 0)
-    config.reject("parallel.zero",
-                  fmt::format("parallel.zero = {}: every rank holds the whole state; 0 is valid", zero));
-  if (schedule != "1f1b" || virtual_stages != 1) {
-    const char* key = schedule != "1f1b" ? "parallel.schedule" : "parallel.virtual_stages";
-    config.reject(key, fmt::format("{}: there is no pipeline to schedule; leave it out", key));
-  }
-  return o;
-}
-
-Result<int> resolve_ranks(const ParallelOptions& options, std::optional<int> asked) {
-  if (asked && options.data && *options.data != *asked) {
-    return usage_error("{} ranks asked for, but parallel.data = {}; leave one of the two out", *asked, *options.data);
-  }
-  return asked.value_or(options.data.value_or(1));
 }
 
 }  // namespace troupe::parallel

@@ -4,136 +4,86 @@
 #include <utility>
 
 #include "kernels/ops/kernels.h"
+#include "parallel/model/parameter_bucket.h"
 #include "runtime/base/random.h"
 
 namespace troupe::parallel {
-namespace {
 
 using kernels::MemoryKind;
 
-// Local element → its index in the global tensor, for the one dimension that `placement` splits.
-struct GlobalIndex {
-  int64_t inner = 1, local_split = 1, global_split = 1, offset = 0;
+Parameter::Parameter(ParameterSpec spec, const Mesh& mesh, Device& device)
+    : spec_(std::move(spec)), region_(spec_.shape, spec_.placement, mesh), device_(device) {}
 
-  int64_t operator()(int64_t local) const {
-    const int64_t in = local % inner, split = local / inner % local_split, outer = local / inner / local_split;
-    return (outer * global_split + split + offset) * inner + in;
-  }
-};
+bool Parameter::trainable() const { return bucket_->training(); }
 
-Shape local_shape_of(const ParameterSpec& spec, const Mesh& mesh) {
-  std::vector<int64_t> sizes(spec.shape.sizes().begin(), spec.shape.sizes().end());
-  for (int a = 0; a < kAxes; ++a) {
-    const Axis axis = static_cast<Axis>(a);
-    const int dimension = spec.placement.on(axis);
-    if (dimension < 0) continue;
-    int64_t& size = sizes[static_cast<size_t>(dimension)];
-    TROUPE_CHECK(size % mesh.size(axis) == 0, "{}: dimension {} of {} over {} {} ranks", spec.name, dimension,
-                 spec.shape.to_string(), mesh.size(axis), name_of(axis));
-    size /= mesh.size(axis);
-  }
-  return Shape(sizes);
+const Tensor& Parameter::value() const {
+  TROUPE_CHECK(value_.defined(), "{} is used, but not at hand", spec_.name);
+  return value_;
 }
 
-GlobalIndex global_index_of(const ParameterSpec& spec, const Mesh& mesh) {
-  GlobalIndex index;
-  for (int a = 0; a < kAxes; ++a) {
-    const Axis axis = static_cast<Axis>(a);
-    const int dimension = spec.placement.on(axis);
-    if (dimension < 0 || mesh.size(axis) == 1) continue;
-    TROUPE_CHECK(index.global_split == 1, "{}: split over more than one axis", spec.name);
-    for (int i = dimension + 1; i < spec.shape.dims(); ++i) index.inner *= spec.shape[i];
-    index.global_split = spec.shape[dimension];
-    index.local_split = index.global_split / mesh.size(axis);
-    index.offset = mesh.rank(axis) * index.local_split;
-  }
-  return index;
-}
-
-}  // namespace
-
-Parameter::Parameter(ParameterSpec spec, const Mesh& mesh, Device& device, Numerics numerics, bool training)
-    : spec_(std::move(spec)), mesh_(mesh), device_(device), training_(training) {
-  const Shape local = local_shape_of(spec_, mesh);
-  const DType accumulator = kernels::accumulator_of(numerics.compute);
-  const DType dtype = spec_.multiplied ? numerics.compute : accumulator;
-  value_ = Tensor::empty(device, dtype, local, MemoryKind::parameters);
-  if (!training) return;
-  if (accumulator != dtype) master_ = Tensor::empty(device, accumulator, local, MemoryKind::parameters);
-  gradient_ = Tensor::empty(device, accumulator, local, MemoryKind::gradients);
+Tensor Parameter::master() const {
+  TROUPE_CHECK(bucket_->piece() == bucket_->elements(), "{} is divided among replicas", spec_.name);
+  return bucket_->masters().slice(offset_, offset_ + local_shape().elements()).reshape(local_shape());
 }
 
 kernels::GradientTarget Parameter::gradient() {
-  TROUPE_CHECK(training_, "{} is not trained", spec_.name);
+  TROUPE_CHECK(trainable(), "{} is not trained", spec_.name);
+  if (!gradient_.defined()) bucket_->make_gradients();
   return {gradient_, std::exchange(filled_, true)};
 }
 
 void Parameter::initialize(uint64_t seed) {
-  const GlobalIndex global = global_index_of(spec_, mesh_);
   const Initializer init = spec_.initializer;
+  const bool drawn = init.kind == Initializer::Kind::normal;
   const uint64_t key = derive_key(seed, hash_name(spec_.name));
-  const int64_t count = value_.elements();
-  std::vector<double> values(static_cast<size_t>(count), static_cast<double>(init.value));
-  if (init.kind == Initializer::Kind::normal) {
-    device_.threads().parallel_ranges(count, 4096, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        values[static_cast<size_t>(i)] =
-            static_cast<double>(init.value) * normal(key, static_cast<uint64_t>(global(i)));
-      }
-    });
-  }
-  Tensor& target = master();
-  if (target.dtype() == DType::f64) {
-    target.copy_from(Tensor::from<double>(device_, values, target.shape(), MemoryKind::buffers));
-  } else {
-    const std::vector<float> narrow(values.begin(), values.end());
-    const Tensor source = Tensor::from<float>(device_, narrow, target.shape(), MemoryKind::buffers);
-    device_.kernels().tensor.convert(device_, source, target);
-  }
-  master_changed();
+  const int64_t count = local_shape().elements();
+  std::vector<double> values(static_cast<size_t>(count));
+  device_.threads().parallel_ranges(count, 4096, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t global = region_.global_index(i);
+      double& value = values[static_cast<size_t>(i)];
+      value = global < 0 ? 0 : static_cast<double>(init.value);
+      if (drawn && global >= 0) value *= normal(key, static_cast<uint64_t>(global));
+    }
+  });
+  set(values);
 }
 
 void Parameter::assign(const Tensor& values) {
   TROUPE_CHECK(values.shape() == spec_.shape, "{}: {} assigned to {}", spec_.name, values.shape().to_string(),
                spec_.shape.to_string());
-  TROUPE_CHECK(local_shape() == spec_.shape, "{}: assigned whole to a shard", spec_.name);
-  device_.kernels().tensor.convert(device_, values, master());
-  master_changed();
+  const std::vector<double> all = values.to_host<double>();
+  std::vector<double> part(static_cast<size_t>(local_shape().elements()));
+  for (size_t i = 0; i < part.size(); ++i) {
+    const int64_t global = region_.global_index(static_cast<int64_t>(i));
+    part[i] = global < 0 ? 0 : all[static_cast<size_t>(global)];
+  }
+  set(part);
 }
 
-void Parameter::master_changed() {
-  if (master_.defined()) device_.kernels().tensor.convert(device_, master_, value_);
+// Every replica can tell its share of the local part without the others.
+void Parameter::set(const std::vector<double>& values) {
+  const auto count = static_cast<int64_t>(values.size());
+  Tensor wide;
+  if (kernels::accumulator_of(bucket_->dtype()) == DType::f64) {
+    wide = Tensor::from<double>(device_, values, {count}, MemoryKind::buffers);
+  } else {
+    wide = Tensor::from<float>(device_, std::vector<float>(values.begin(), values.end()), {count}, MemoryKind::buffers);
+  }
+  if (value_.defined()) device_.kernels().tensor.convert(device_, wide, value_);
+  if (bucket_->training()) {
+    for (const ParameterBucket::Segment& s : bucket_->segments()) {
+      if (s.parameter != this) continue;
+      Tensor into = bucket_->masters().slice(s.begin, s.end);
+      into.copy_from(wide.slice(s.at, s.at + s.end - s.begin));
+    }
+  }
   if (packed_.defined()) pack();
 }
 
 void Parameter::pack() {
-  TROUPE_CHECK(!training_ && spec_.shape.dims() == 2, "{} cannot be packed", spec_.name);
+  TROUPE_CHECK(!trainable() && spec_.shape.dims() == 2, "{} cannot be packed", spec_.name);
   packed_ = device_.kernels().matmul.pack(device_, value_, MemoryKind::parameters);
-}
-
-Parameter& ParameterSet::add(ParameterSpec spec) {
-  TROUPE_CHECK(find(spec.name) == nullptr, "two parameters are called {}", spec.name);
-  parameters_.push_back(std::make_unique<Parameter>(std::move(spec), mesh_, device_, numerics_, training_));
-  return *parameters_.back();
-}
-
-Parameter* ParameterSet::find(std::string_view name) const {
-  for (const auto& parameter : parameters_) {
-    if (parameter->name() == name) return parameter.get();
-  }
-  return nullptr;
-}
-
-std::vector<Parameter*> ParameterSet::all() const {
-  std::vector<Parameter*> result;
-  for (const auto& parameter : parameters_) result.push_back(parameter.get());
-  return result;
-}
-
-int64_t ParameterSet::global_elements() const {
-  int64_t total = 0;
-  for (const auto& parameter : parameters_) total += parameter->global_elements();
-  return total;
 }
 
 }  // namespace troupe::parallel

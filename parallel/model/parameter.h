@@ -1,39 +1,22 @@
 // Parameter: a named tensor of the model, its place on the mesh, its master value and its gradient.
 // Gradient norm, optimizers, checkpoints and export read only this.
 //
-// Bytes per element while training: 4 master + 4 gradient, + 2 for the copy that bf16 products read. In f32
-// and f64 the master itself is computed with, and so it is where no product needs a copy: norm weights,
-// biases, tables that are only looked up. The optimizer adds 8 (optim/adamw.h).
+// Bytes per element while training: 4 master + 4 gradient, + 2 for the copy that bf16 products read. In f32 and f64 the
+// master itself is computed with, and so it is where no product needs a copy: norm weights, biases, tables that are
+// only looked up. The optimizer adds 8 (optim/optimizer.h). ZeRO divides these among replicas (parameter_bucket.h).
 #pragma once
-#include <array>
-#include <functional>
-#include <memory>
 #include <string>
 #include <vector>
 
 #include "kernels/autograd/leaf.h"
 #include "kernels/ops/matmul_kernels.h"
-#include "parallel/mesh/mesh.h"
+#include "parallel/mesh/placement.h"
 
 namespace troupe::parallel {
 
 using kernels::Device;
 using kernels::DType;
-using kernels::Shape;
 using kernels::Tensor;
-
-// For each mesh axis, the dimension of the global shape that the axis splits, or -1: replicated.
-struct Placement {
-  std::array<int, kAxes> dimension{-1, -1, -1, -1};
-
-  static Placement replicated() { return {}; }
-  static Placement split(Axis axis, int dimension) {
-    Placement placement;
-    placement.dimension[static_cast<size_t>(axis)] = dimension;
-    return placement;
-  }
-  int on(Axis axis) const { return dimension[static_cast<size_t>(axis)]; }
-};
 
 // How an element starts: normal draws are keyed by (seed, parameter name, global index), so that the
 // value does not depend on the layout.
@@ -47,10 +30,12 @@ struct Initializer {
 
 struct ParameterSpec {
   std::string name;  // "blocks.7.attention.query.weight"
-  Shape shape;       // global, unpadded
+  Shape shape;       // global
   Placement placement;
   Initializer initializer;
   bool multiplied = true;  // an operand of matrix products, which want the compute dtype; the rest stays wide
+  bool tied = false;       // held by the first and the last stage of a pipeline: each finds a share of its gradient
+  bool state = false;      // what a layer keeps and updates by itself: no gradient, no optimizer; replicated, f32 (f64)
 };
 
 // What is computed with, and what is kept.
@@ -61,77 +46,55 @@ struct Numerics {
   static Numerics of(DType compute) { return {compute, kernels::accumulator_of(compute)}; }
 };
 
+class ParameterBucket;
+
+// Its storage is its bucket's: what is said of values and gradients here is of the whole local part.
 class Parameter final : public kernels::Leaf {
  public:
-  // Training parameters have a master and a gradient; the others only what is computed with.
-  Parameter(ParameterSpec spec, const Mesh& mesh, Device& device, Numerics numerics, bool training);
+  Parameter(ParameterSpec spec, const Mesh& mesh, Device& device);
 
   std::string_view name() const override { return spec_.name; }
-  bool trainable() const override { return training_; }
-  const Tensor& value() const override { return value_; }
+  bool trainable() const override;
+  // REQUIRES (ZeRO 3): the bucket is whole.
+  const Tensor& value() const override;
   const kernels::PackedMatrix* packed() const override { return packed_.defined() ? &packed_ : nullptr; }
   kernels::GradientTarget gradient() override;
-  void gradient_ready() override {
-    if (on_gradient_ready) on_gradient_ready(*this);
-  }
 
   const ParameterSpec& spec() const { return spec_; }
-  const Shape& local_shape() const { return value_.shape(); }
+  // The part of the whole that this rank computes with.
+  const Region& region() const { return region_; }
+  const Shape& local_shape() const { return region_.local(); }
   int64_t global_elements() const { return spec_.shape.elements(); }
   // Matrices decay, vectors (norm weights, biases) do not.
   bool decays() const { return spec_.shape.dims() >= 2; }
+  ParameterBucket& bucket() const { return *bucket_; }
+  int64_t offset() const { return offset_; }  // of its elements in the bucket
 
-  Tensor& master() { return training_ && master_.defined() ? master_ : value_; }
-  // The bf16 copy that is computed with, or undefined where the master itself is.
-  Tensor separate_compute_copy() const { return master_.defined() ? value_ : Tensor(); }
   bool has_gradient() const { return filled_; }
   Tensor& gradient_accumulator() { return gradient_; }  // meaningful only if has_gradient()
   void forget_gradient() { filled_ = false; }           // the next contribution overwrites
+  // A view of the masters. REQUIRES: training; this rank keeps all of them (ZeRO 0, or no other rank has the same
+  // part).
+  Tensor master() const;
 
   void initialize(uint64_t seed);
-  // Sets the master (and the copy computed with) from values in global order. `values` has the master's dtype.
+  // Sets value and master from the whole, in any floating dtype.
   void assign(const Tensor& values);
-  // After master() was written: refreshes what is computed with.
-  void master_changed();
   // For inference: packs a matrix for products with few rows. The plain value stays.
   void pack();
 
-  std::function<void(Parameter&)> on_gradient_ready;
-
  private:
+  friend class ParameterBucket;
+  void set(const std::vector<double>& values);  // of the local part
+
   ParameterSpec spec_;
-  Mesh mesh_;
+  Region region_;
   Device& device_;
-  bool training_;
-  Tensor value_;   // compute dtype
-  Tensor master_;  // f32 under bf16; otherwise undefined: the value is the master
-  Tensor gradient_;
+  ParameterBucket* bucket_ = nullptr;
+  int64_t offset_ = 0;
+  Tensor value_, gradient_;  // views; undefined where the bucket has no storage for them now
   bool filled_ = false;
   kernels::PackedMatrix packed_;
-};
-
-// The parameters of one model on one rank, in the order in which the model was built.
-class ParameterSet {
- public:
-  ParameterSet(const Mesh& mesh, Device& device, Numerics numerics, bool training)
-      : mesh_(mesh), device_(device), numerics_(numerics), training_(training) {}
-
-  Parameter& add(ParameterSpec spec);
-  Parameter* find(std::string_view name) const;
-  std::vector<Parameter*> all() const;
-  int64_t global_elements() const;
-
-  const Mesh& mesh() const { return mesh_; }
-  Device& device() const { return device_; }
-  Numerics numerics() const { return numerics_; }
-  bool training() const { return training_; }
-
- private:
-  Mesh mesh_;
-  Device& device_;
-  Numerics numerics_;
-  bool training_;
-  std::vector<std::unique_ptr<Parameter>> parameters_;
 };
 
 }  // namespace troupe::parallel

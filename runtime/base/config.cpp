@@ -108,7 +108,7 @@ void ConfigState::find_unknown(const ConfigNode& table, const std::string& path,
     // A key that has to be quoted is nobody's, even if it spells a path, as "train.steps" does.
     const bool bare = is_bare_key(table.names[i]);
     const std::string full = join_config_path(path, bare ? table.names[i] : fmt::format("'{}'", table.names[i]));
-    if (asked_index.contains(full)) continue;
+    if (ignored.contains(full) || asked_index.contains(full)) continue;
     if (node.kind == ConfigKind::table) {
       if (sections.contains(full)) {
         find_unknown(node, full, found);
@@ -207,6 +207,8 @@ ConfigSection Config::section(std::string_view path) {
   }
   return section;
 }
+
+void Config::ignore(std::string_view path) { state_->ignored.emplace(path); }
 
 void Config::reject(std::string_view path, std::string_view message) { state_->complain(state_->find(path), message); }
 

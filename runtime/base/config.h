@@ -132,6 +132,8 @@ class Config {
 
   // The table at a dotted path; "" is the whole file.
   ConfigSection section(std::string_view path);
+  // Leaves a section to somebody else: what stands in it is not checked.
+  void ignore(std::string_view path);
 
   // Adds an error at a key, e.g. a size that does not divide another; finish() reports it in its place.
   void reject(std::string_view path, std::string_view message);

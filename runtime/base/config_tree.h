@@ -54,6 +54,7 @@ struct ConfigState {
   std::map<std::string, size_t, std::less<>> asked_index;
   std::set<std::string, std::less<>> sections;  // tables that a reader opened
   std::set<std::string, std::less<>> lists;     // lists of tables that a reader opened
+  std::set<std::string, std::less<>> ignored;
   std::vector<Complaint> complaints;
 
   // The node at a path such as "data.mixture[0].weight", or nullptr.

@@ -1,12 +1,16 @@
 #include "tests/e2e/process_runs.h"
 
 #include <dirent.h>
+#include <fmt/format.h>
+#include <signal.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <thread>
 
 namespace troupe::e2e {
 std::string proc_file(pid_t pid, const std::string& file) {
@@ -66,6 +70,22 @@ bool thread_sleeps(pid_t pid, const std::string& name) {
     if (stat.find("(" + name + ") S ") != std::string::npos) return true;
   }
   return false;
+}
+
+void stop_process(pid_t pid) {
+  kill(pid, SIGSTOP);
+  const auto all_stopped = [&] {
+    std::error_code none;
+    for (const auto& thread : std::filesystem::directory_iterator(fmt::format("/proc/{}/task", pid), none)) {
+      const std::string stat = proc_file(pid, "task/" + thread.path().filename().string() + "/stat");
+      const size_t name_end = stat.rfind(") ");
+      if (name_end != std::string::npos && stat[name_end + 2] != 'T') return false;
+    }
+    return true;
+  };
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  while (!all_stopped() && std::chrono::steady_clock::now() < deadline)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
 }
 
 void ProcessRuns::SetUp() {

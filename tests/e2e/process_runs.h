@@ -29,6 +29,8 @@ struct Gang {
 Gang gang_of(pid_t head);
 // Whether the thread of that name waits for something.
 bool thread_sleeps(pid_t pid, const std::string& name);
+// Sends SIGSTOP, and waits until none of its threads runs any more.
+void stop_process(pid_t pid);
 
 class RankRuns : public EndToEnd {
  protected:

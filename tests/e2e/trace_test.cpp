@@ -91,8 +91,9 @@ class Traces : public EndToEnd {
     for (int rank = 0; rank < ranks; ++rank) {
       SCOPED_TRACE(rank);
       const std::vector<Span> lane = trace.lane(fmt::format("rank {}", rank), kSteps);
-      for (const char* phase : {"forward", "backward", "gradient all-reduce", "optimizer"})
-        EXPECT_EQ(count(lane, phase), steps) << phase;
+      for (const char* phase : {"forward", "optimizer"}) EXPECT_EQ(count(lane, phase), steps) << phase;
+      // One block's gradients travel while the next is computed.
+      for (const char* phase : {"backward", "gradient all-reduce"}) EXPECT_GT(count(lane, phase), steps) << phase;
       EXPECT_GE(count(lane, "data"), steps) << "and once more where a stop was heard before the step";
       EXPECT_GE(count(lane, "step"), steps);
       EXPECT_EQ(count(lane, "checkpoint stage") > 0, rank == 0) << "which alone stages";
@@ -106,14 +107,14 @@ class Traces : public EndToEnd {
       }
       EXPECT_GT(computed, 10.0 * steps) << "microseconds";
       const std::vector<Span> collectives = trace.lane(fmt::format("rank {}", rank), kCommunication);
-      // Targets and whether to stop, losses, gradients.
-      EXPECT_GE(count(collectives, "all_reduce"), 3 * steps);
+      // Targets and whether to stop, losses, gradients of each block and of both ends.
+      EXPECT_GE(count(collectives, "all_reduce"), 6 * steps);
       const auto gradients = std::ranges::max_element(collectives, {}, [](const Span& span) {
         return span.arguments.contains("bytes") ? std::stoll(span.arguments.at("bytes")) : 0;
       });
       EXPECT_GT(std::stoll(gradients->arguments.at("bytes")), 10'000);
       EXPECT_EQ(gradients->arguments.at("dtype"), "\"f32\"");
-      EXPECT_EQ(gradients->arguments.at("group"), "\"world\"");
+      EXPECT_EQ(gradients->arguments.at("group"), "\"data\"");
     }
     EXPECT_LT(end - begin, 60e6) << "one time axis";
     for (const auto& [place, lane] : trace.lanes) expect_nested(lane);

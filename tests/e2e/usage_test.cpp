@@ -62,17 +62,23 @@ TEST_F(Usage, ALongerSequenceThanTheContextIsRefused) {
 }
 
 TEST_F(Usage, RanksThatCannotShareTheWorkAreRefused) {
-  for (const std::string axis : {"tensor", "pipeline", "context", "expert"})
-    expect_failure(train("out", {"parallel." + axis + "=2"}), 2, {"parallel." + axis});
-  expect_failure(train("out", {"parallel.data=3"}), 2, {"train.global_batch = 4", "3 ranks", "3 or 6"});
-  expect_failure(troupe({"train", "small.toml", "--ranks", "3"}), 2, {"train.global_batch = 4", "3 ranks"});
+  expect_failure(train("out", {"parallel.tensor=3"}), 2, {"parallel.tensor = 3", "model.heads = 4", "2 or 4"});
+  expect_failure(train("out", {"parallel.pipeline=3"}), 2, {"parallel.pipeline = 3", "model.layers = 2"});
+  expect_failure(train("out", {"parallel.context=17"}), 2, {"parallel.context = 17"});
+  expect_failure(train("out", {"parallel.expert=2"}), 2, {"parallel.expert = 2", "model.experts"});
+  expect_failure(train("out", {"parallel.tensor=\"auto\"", "parallel.data=\"auto\""}), 2, {"parallel.tensor", "auto"});
+  expect_failure(train("out", {"parallel.data=3"}), 2, {"parallel.data = 3", "train.global_batch = 4", "2 or 4"});
+  expect_failure(troupe({"train", "small.toml", "--ranks", "3"}), 2, {"parallel.data = 3", "train.global_batch = 4"});
   expect_failure(troupe({"train", "small.toml", "--ranks", "4", "--set", "parallel.data=2"}), 2,
                  {"4 ranks", "parallel.data = 2"});
   expect_failure(troupe({"train", "small.toml", "--ranks", "4", "--set", "parallel.data=1"}), 2,
                  {"4 ranks", "parallel.data = 1"});
   expect_failure(troupe({"train", "small.toml", "--ranks", "2", "--set", "train.micro_batch=4"}), 2,
                  {"train.micro_batch = 4", "2 sequences"});
-  expect_failure(troupe({"train", "small.toml", "--ranks", "2", "--set", "parallel.zero=2"}), 2, {"parallel.zero = 2"});
+  expect_failure(troupe({"train", "small.toml", "--ranks", "3", "--set", "parallel.tensor=2"}), 2,
+                 {"3 ranks asked for", "tensor 2", "2 or 4"});
+  expect_failure(train("out", {"parallel.zero=4"}), 2, {"parallel.zero"});
+  expect_failure(train("out", {"parallel.schedule=\"zigzag\""}), 2, {"parallel.schedule", "interleaved"});
 }
 
 TEST_F(Usage, AMissingConfigIsNamed) {
@@ -138,11 +144,12 @@ struct HelpCase {
 
 TEST_F(Usage, HelpNamesEveryOption) {
   const std::vector<HelpCase> cases{
-      {{}, {"train", "generate", "tokenizer", "bench", "doctor", "--version", "Exit codes"}},
+      {{}, {"train", "plan", "generate", "tokenizer", "bench", "doctor", "--version", "Exit codes"}},
       {{"train"}, {"config", "--set", "--out", "--resume", "--ranks", "--processes", "--threads"}},
       {{"generate"},
        {"--checkpoint", "--prompt", "--max-tokens", "--temperature", "--top-k", "--top-p", "--min-p",
         "--repetition-penalty", "--seed", "--stop", "--compute", "--threads", "--json", "--quiet"}},
+      {{"plan"}, {"config", "--gpus", "--device", "--set", "--search", "--top", "--memory", "--timeline", "--json"}},
       {{"tokenizer"}, {"train", "encode", "decode", "count"}},
       {{"tokenizer", "train"}, {"--input", "--vocabulary", "--output", "--pattern", "--threads", "--json"}},
       {{"tokenizer", "encode"}, {"--tokenizer"}},

@@ -118,6 +118,12 @@ TEST(Config, UnknownSectionIsReportedOnce) {
   EXPECT_EQ(train_verdict("[train.deep]\nx = 3\n"), "nano.toml:1: unknown section \"train.deep\"");
 }
 
+TEST(Config, IgnoredSectionsAreNotChecked) {
+  Config config = parse("[serve]\nport = 1\n");
+  config.ignore("serve");
+  EXPECT_EQ(verdict(config), "");
+}
+
 TEST(Config, WrongTypesSayWhatWasFoundAndWhatIsWanted) {
   EXPECT_EQ(train_verdict("[train]\nsteps = \"many\"\n"),
             "nano.toml:2: train.steps = \"many\" is a string; an integer is wanted");

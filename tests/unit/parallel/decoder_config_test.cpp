@@ -44,6 +44,9 @@ TEST(DecoderConfig, PresetsHaveThePublishedParameterCounts) {
   EXPECT_EQ(preset("llama-1b").parameters(), 1'235'814'400);
   EXPECT_EQ(preset("llama-3b").parameters(), 3'212'749'824);
   EXPECT_EQ(preset("qwen3-0.6b").parameters(), 596'049'920);
+  EXPECT_EQ(preset("mixtral-8x7b").parameters(), 46'702'792'704);
+  EXPECT_EQ(preset("mixtral-8x7b").parameters_active(), 12'879'925'248);
+  EXPECT_EQ(preset("deepseek-moe-16b").parameters(), 16'375'728'128);
 }
 
 TEST(DecoderConfig, EveryPresetIsComplete) {
@@ -74,7 +77,7 @@ TEST(DecoderConfig, CountsWhatABuiltDecoderHas) {
             c.qk_norm = (bits & 8) != 0;
             c.head_width = (bits & 16) != 0 ? 10 : 0;  // wider than width / heads
             ASSERT_TRUE(c.complete().ok());
-            ParameterSet parameters(Mesh(), *device, Numerics::of(kernels::DType::f32), false);
+            ParameterSet parameters(*device, Numerics::of(kernels::DType::f32), false);
             const Decoder decoder(c, parameters);
             ASSERT_EQ(parameters.global_elements(), c.parameters()) << "biases to head width as bits: " << bits;
             ++built;
@@ -84,6 +87,29 @@ TEST(DecoderConfig, CountsWhatABuiltDecoderHas) {
     }
   }
   EXPECT_EQ(built, 2 * 2 * 3 * 3 * 32);
+}
+
+TEST(DecoderConfig, CountsWhatADecoderWithExpertsHas) {
+  const auto device = kernels::make_cpu_device(1);
+  for (auto mlp : {MlpKind::swiglu, MlpKind::gelu}) {
+    for (int64_t shared : {0, 2}) {
+      for (int64_t dense_layers : {0, 1}) {
+        for (float bias_rate : {0.0f, 0.1f}) {  // the bias is no parameter: nothing is learned in it
+          DecoderConfig c = small();
+          c.mlp = mlp;
+          c.biases = true;
+          c.experts = {.count = 5, .per_token = 2, .hidden = 7, .shared = shared, .dense_layers = dense_layers};
+          c.experts.bias_rate = bias_rate;
+          ASSERT_TRUE(c.complete().ok());
+          ParameterSet parameters(*device, Numerics::of(kernels::DType::f32), false);
+          const Decoder decoder(c, parameters);
+          EXPECT_EQ(parameters.global_elements(), c.parameters());
+          EXPECT_EQ(parameters.find("blocks.1.router.bias") != nullptr, bias_rate > 0);
+          EXPECT_EQ(parameters.find("blocks.0.experts.up.weight") != nullptr, dense_layers == 0);
+        }
+      }
+    }
+  }
 }
 
 TEST(DecoderConfig, FillsInWhatFollows) {

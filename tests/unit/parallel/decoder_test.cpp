@@ -96,9 +96,7 @@ struct HostBatch {
 class Model {
  public:
   Model(const Case& given, DType compute, bool training = true)
-      : given_(given),
-        parameters_(Mesh(), *device_, Numerics::of(compute), training),
-        decoder_(given.config, parameters_) {
+      : given_(given), parameters_(*device_, Numerics::of(compute), training), decoder_(given.config, parameters_) {
     // Not initial values: biases of zero and norm weights of one would hide errors.
     for (Parameter* p : parameters_.all()) {
       std::vector<double> values(static_cast<size_t>(p->global_elements()));

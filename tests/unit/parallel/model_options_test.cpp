@@ -94,54 +94,12 @@ TEST(ModelOptions, ErrorsNameFileAndLine) {
   EXPECT_THAT(model.error().message(), HasSubstr("test.toml:3"));
 }
 
-TEST(ModelOptions, ReproducibleAndSeveralRanksAreRefusedUntilTheyExist) {
+TEST(ModelOptions, ReproducibleIsRefusedUntilItExists) {
   auto config = Config::parse("[numerics]\nreproducible = true\n", "test.toml");
   ASSERT_TRUE(config.ok());
   (void)read_numerics_options(*config);
   ASSERT_FALSE(config->finish().ok());
   EXPECT_THAT(config->finish().error().message(), HasSubstr("test.toml:2"));
-  for (const char* key : {"tensor", "pipeline", "context", "expert"}) {
-    auto parallel = Config::parse(fmt::format("[parallel]\n{} = 2\n", key), "test.toml");
-    ASSERT_TRUE(parallel.ok());
-    (void)read_parallel_options(*parallel);
-    EXPECT_FALSE(parallel->finish().ok()) << key;
-  }
-}
-
-TEST(ModelOptions, WhatWouldDoNothingIsRefused) {
-  const auto verdict = [](const std::string& line) -> std::string {
-    Config config = Config::parse("[parallel]\n" + line + "\n", "test.toml").value();
-    (void)read_parallel_options(config);
-    const Status finished = config.finish();
-    return finished.ok() ? "" : finished.error().message();
-  };
-  EXPECT_THAT(verdict("tensor = 2"), HasSubstr("parallel.tensor = 2"));
-  EXPECT_THAT(verdict("zero = 1"), HasSubstr("parallel.zero = 1"));
-  EXPECT_THAT(verdict("schedule = \"gpipe\""), HasSubstr("parallel.schedule"));
-  EXPECT_THAT(verdict("virtual_stages = 2"), HasSubstr("parallel.virtual_stages"));
-  EXPECT_EQ(verdict("tensor = 1\nzero = 0\nschedule = \"1f1b\"\nvirtual_stages = 1"), "");
-}
-
-TEST(ModelOptions, TheDeadlineOfCollectivesIsThatOfTheirCommunicatorsUnlessGiven) {
-  EXPECT_EQ(ParallelOptions().communicator().deadline, CommunicatorOptions().deadline);
-  Config config = Config::parse("[parallel]\ncollective_deadline_seconds = 7\n", "test.toml").value();
-  EXPECT_EQ(read_parallel_options(config).communicator().deadline, std::chrono::seconds(7));
-  EXPECT_TRUE(config.finish().ok());
-  Config none = Config::parse("[parallel]\ncollective_deadline_seconds = 0\n", "test.toml").value();
-  (void)read_parallel_options(none);
-  ASSERT_FALSE(none.finish().ok());
-  EXPECT_THAT(none.finish().error().message(), HasSubstr("parallel.collective_deadline_seconds"));
-}
-
-TEST(ModelOptions, TheNumberOfRanksIsAskedForOrTheDataAxis) {
-  EXPECT_EQ(*resolve_ranks({}, std::nullopt), 1);
-  EXPECT_EQ(*resolve_ranks({.data = 3}, std::nullopt), 3);
-  EXPECT_EQ(*resolve_ranks({}, 4), 4);
-  EXPECT_EQ(*resolve_ranks({.data = 4}, 4), 4);
-  EXPECT_THAT(resolve_ranks({.data = 2}, 4).error().message(), HasSubstr("parallel.data = 2"));
-  EXPECT_THAT(resolve_ranks({.data = 1}, 4).error().message(), HasSubstr("parallel.data = 1"));
-  Config config = Config::parse("[parallel]\ndata = \"auto\"\n", "test.toml").value();
-  EXPECT_EQ(*resolve_ranks(read_parallel_options(config), 4), 4);
 }
 
 TEST(ModelOptions, TheResidualStreamStaysWideUnlessAskedOtherwise) {

@@ -5,20 +5,38 @@
 #include <cmath>
 
 #include "kernels/ops/kernels.h"
+#include "parallel/model/parameter_set.h"
 
 namespace troupe::parallel {
 namespace {
 
+// A parameter in a bucket of its own, as one rank holds it.
+struct Held {
+  Held(ParameterSpec spec, const Mesh& mesh, kernels::Device& device, DType compute, bool training)
+      : parameter(std::move(spec), mesh, device),
+        bucket(Group::replicas, *alone, 0, device, Numerics::of(compute),
+               parameter.spec().multiplied ? compute : kernels::accumulator_of(compute), training) {
+    bucket.add(parameter);
+    bucket.allocate();
+  }
+  Parameter* operator->() { return &parameter; }
+
+  std::unique_ptr<Communicator> alone = make_self_communicator();
+  Parameter parameter;
+  ParameterBucket bucket;
+};
+
 class ParameterTest : public testing::Test {
  protected:
-  Parameter make(ParameterSpec spec, const Mesh& mesh = Mesh(), DType compute = DType::f32, bool training = true) {
-    return Parameter(std::move(spec), mesh, *device, Numerics::of(compute), training);
+  std::unique_ptr<Held> held(ParameterSpec spec, const Mesh& mesh = Mesh(), DType compute = DType::f32,
+                             bool training = true) {
+    return std::make_unique<Held>(std::move(spec), mesh, *device, compute, training);
   }
   std::vector<double> initial(const ParameterSpec& spec, const Mesh& mesh = Mesh(), uint64_t seed = 7,
                               DType compute = DType::f32) {
-    Parameter parameter = make(spec, mesh, compute);
-    parameter.initialize(seed);
-    return parameter.master().to_host<double>();
+    const auto h = held(spec, mesh, compute);
+    h->parameter.initialize(seed);
+    return h->parameter.master().to_host<double>();
   }
   std::unique_ptr<kernels::Device> device = kernels::make_cpu_device(2);
 };
@@ -48,8 +66,8 @@ TEST_F(ParameterTest, ASplitOverRanksGivesSlicesOfTheWhole) {
           if (i > dimension) inner *= shape[i];
         }
         const int64_t size = shape[dimension], local = size / ranks;
-        std::array<int, kAxes> sizes{1, 1, 1, 1};
-        sizes[static_cast<size_t>(axis)] = ranks;
+        MeshSizes sizes;
+        (axis == Axis::tensor ? sizes.tensor : axis == Axis::data ? sizes.data : sizes.pipeline) = ranks;
         for (int rank = 0; rank < ranks; ++rank) {
           const std::vector<double> part = initial(spec, Mesh(sizes, rank));
           std::vector<double> expected;
@@ -71,7 +89,7 @@ TEST_F(ParameterTest, ReplicatedOnAxesThatDoNotSplitIt) {
 }
 
 TEST_F(ParameterTest, RefusesASplitThatLeavesARemainder) {
-  EXPECT_THROW(make({"w", {6, 4}, Placement::split(Axis::tensor, 0), {}}, Mesh({1, 1, 1, 4}, 0)), CheckFailure);
+  EXPECT_THROW(held({"w", {6, 4}, Placement::split(Axis::tensor, 0), {}}, Mesh({1, 1, 1, 4}, 0)), CheckFailure);
 }
 
 // Of n = 2^18 draws the mean deviates by 1/√n = 0.002 σ, the variance by √(2/n) = 0.0028 σ² and the fourth
@@ -98,53 +116,63 @@ TEST_F(ParameterTest, EveryDtypeStartsFromTheSameDrawsRoundedOnce) {
   const std::vector<double> f64 = initial(spec, Mesh(), 7, DType::f64);
   const std::vector<double> f32 = initial(spec, Mesh(), 7, DType::f32);
   for (size_t i = 0; i < f64.size(); ++i) EXPECT_EQ(static_cast<double>(static_cast<float>(f64[i])), f32[i]);
-  Parameter half = make(spec, Mesh(), DType::bf16);
+  const auto half_held = held(spec, Mesh(), DType::bf16);
+  Parameter& half = half_held->parameter;
   half.initialize(7);
   EXPECT_EQ(half.master().to_host<double>(), f32);
   EXPECT_EQ(half.value().dtype(), DType::bf16);
-  Parameter inference = make(spec, Mesh(), DType::bf16, false);
+  const auto inference_held = held(spec, Mesh(), DType::bf16, false);
+  Parameter& inference = inference_held->parameter;
   inference.initialize(7);
   EXPECT_EQ(inference.value().to_host<double>(), half.value().to_host<double>());
 }
 
 TEST_F(ParameterTest, WhatIsNotMultipliedStaysWide) {
-  Parameter weight = make({"norm.weight", {5}, {}, Initializer::constant(1), false}, Mesh(), DType::bf16);
+  const auto weight_held = held({"norm.weight", {5}, {}, Initializer::constant(1), false}, Mesh(), DType::bf16);
+  Parameter& weight = weight_held->parameter;
   weight.initialize(1);
   EXPECT_EQ(weight.value().dtype(), DType::f32);
-  EXPECT_FALSE(weight.separate_compute_copy().defined());
+  EXPECT_FALSE(weight.bucket().separate_values().defined());
   EXPECT_EQ(weight.value().to_host<double>(), std::vector<double>(5, 1.0));
   EXPECT_FALSE(weight.decays());
-  EXPECT_TRUE(make({"w", {2, 2}, {}, {}}).decays());
+  EXPECT_TRUE(held({"w", {2, 2}, {}, {}})->parameter.decays());
 }
 
 TEST_F(ParameterTest, AssignSetsMasterAndCopyAndRefusesAnotherShape) {
-  Parameter p = make({"w", {2, 3}, {}, {}}, Mesh(), DType::bf16);
+  const auto p_held = held({"w", {2, 3}, {}, {}}, Mesh(), DType::bf16);
+  Parameter& p = p_held->parameter;
   const std::vector<float> values{1, 2, 3, 4, 5, 1.00390625f};  // the last needs more bits than bf16 has
   p.assign(Tensor::from<float>(*device, values, {2, 3}));
   EXPECT_EQ(p.master().to_host<float>(), values);
   EXPECT_EQ(p.value().to_host<float>(), (std::vector<float>{1, 2, 3, 4, 5, 1}));
   EXPECT_THROW(p.assign(Tensor::from<float>(*device, values, {3, 2})), CheckFailure);
-  Parameter shard = make({"w", {2, 3}, Placement::split(Axis::tensor, 0), {}}, Mesh({1, 1, 1, 2}, 0));
-  EXPECT_THROW(shard.assign(Tensor::from<float>(*device, values, {2, 3})), CheckFailure);
+  const auto shard_held = held({"w", {2, 3}, Placement::split(Axis::tensor, 0), {}}, Mesh({1, 1, 1, 2}, 1));
+  Parameter& shard = shard_held->parameter;
+  shard.assign(Tensor::from<float>(*device, values, {2, 3}));
+  EXPECT_EQ(shard.master().to_host<float>(), (std::vector<float>{4, 5, 1.00390625f}));
 }
 
 TEST_F(ParameterTest, APackedMatrixFollowsItsValue) {
-  Parameter p = make({"w", {16, 8}, {}, Initializer::normal(1)}, Mesh(), DType::f32, false);
+  const auto p_held = held({"w", {16, 8}, {}, Initializer::normal(1)}, Mesh(), DType::f32, false);
+  Parameter& p = p_held->parameter;
   p.initialize(1);
   EXPECT_EQ(p.packed(), nullptr);
   p.pack();
   ASSERT_NE(p.packed(), nullptr);
-  Parameter other = make({"other", {16, 8}, {}, Initializer::normal(1)}, Mesh(), DType::f32, false);
+  const auto other_held = held({"other", {16, 8}, {}, Initializer::normal(1)}, Mesh(), DType::f32, false);
+  Parameter& other = other_held->parameter;
   other.initialize(2);
   p.assign(other.value());
   other.pack();
   EXPECT_EQ(p.packed()->panels.to_host<float>(), other.packed()->panels.to_host<float>());
-  Parameter trained = make({"w", {16, 8}, {}, {}});
+  const auto trained_held = held({"w", {16, 8}, {}, {}});
+  Parameter& trained = trained_held->parameter;
   EXPECT_THROW(trained.pack(), CheckFailure);
 }
 
 TEST_F(ParameterTest, TheFirstContributionOverwritesTheOthersAdd) {
-  Parameter p = make({"w", {3}, {}, {}});
+  const auto p_held = held({"w", {3}, {}, {}});
+  Parameter& p = p_held->parameter;
   EXPECT_FALSE(p.has_gradient());
   EXPECT_FALSE(p.gradient().accumulate);
   EXPECT_TRUE(p.gradient().accumulate);
@@ -154,7 +182,7 @@ TEST_F(ParameterTest, TheFirstContributionOverwritesTheOthersAdd) {
 }
 
 TEST_F(ParameterTest, ASetFindsByNameAndRefusesTwoOfOneName) {
-  ParameterSet set(Mesh(), *device, Numerics::of(DType::f32), true);
+  ParameterSet set(*device, Numerics::of(DType::f32), true);
   set.add({"a", {2, 3}, {}, {}});
   set.add({"b", {4}, {}, {}});
   EXPECT_EQ(set.global_elements(), 10);

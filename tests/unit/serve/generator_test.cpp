@@ -41,7 +41,7 @@ class PieceTokenizer final : public data::Tokenizer {
 class ScriptedModel {
  public:
   ScriptedModel(const std::vector<int32_t>& script, int64_t vocabulary)
-      : parameters_(parallel::Mesh(), *device_, parallel::Numerics::of(kernels::DType::f32), false),
+      : parameters_(*device_, parallel::Numerics::of(kernels::DType::f32), false),
         model_(config(vocabulary), parameters_) {
     for (parallel::Parameter* p : parameters_.all()) {
       std::vector<float> values(static_cast<size_t>(p->global_elements()));
@@ -253,7 +253,7 @@ TEST(Generator, ChoosesWhatAFullForwardPassChooses) {
     c.logit_softcap = 4;
     c.initial_deviation = 0.3f;
     ASSERT_TRUE(c.complete().ok());
-    parallel::ParameterSet parameters(parallel::Mesh(), *device, parallel::Numerics::of(kernels::DType::f32), false);
+    parallel::ParameterSet parameters(*device, parallel::Numerics::of(kernels::DType::f32), false);
     parallel::Decoder model(c, parameters);
     for (parallel::Parameter* p : parameters.all()) p->initialize(9);
     if (pack) model.pack();

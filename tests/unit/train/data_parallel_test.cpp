@@ -90,8 +90,9 @@ std::vector<Outcome> train(const Layout& layout, int steps, std::vector<std::str
   for (size_t rank = 0; rank < group.size(); ++rank) {
     threads.emplace_back([&, rank] {
       const auto device = kernels::make_cpu_device(1);
+      parallel::MeshGroups groups(parallel::Mesh({.data = layout.ranks}, static_cast<int>(rank)), *group[rank]);
       Trainer trainer(model(layout.gpt2), options(layout.micro_batch), parallel::Numerics::of(layout.compute), *device,
-                      *group[rank]);
+                      groups);
       if (spoil) spoil(static_cast<int>(rank), trainer);
       const int64_t share = trainer.local_batch();
       for (int64_t step = 0; step < steps; ++step) {

@@ -3,9 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cctype>
 #include <cmath>
 #include <limits>
+
+#include "tests/unit/xml_checker.h"
 
 namespace troupe::train {
 namespace {
@@ -13,61 +14,12 @@ namespace {
 using testing::HasSubstr;
 using testing::Not;
 
-// Enough of XML for pictures: tags nest and close, attributes are quoted, & and < stand for nothing else.
-std::string what_is_wrong(std::string_view xml) {
-  std::vector<std::string> open;
-  size_t i = 0;
-  const auto name = [&] {
-    std::string found;
-    while (i < xml.size() && (std::isalnum(static_cast<unsigned char>(xml[i])) || xml[i] == '-')) found += xml[i++];
-    return found;
-  };
-  while (i < xml.size()) {
-    const char c = xml[i++];
-    if (static_cast<unsigned char>(c) < 0x20 && c != '\n') return "a control character";
-    if (c == '&') {
-      if (xml.substr(i, 3) != "lt;" && xml.substr(i, 4) != "amp;") return "a bare &";
-      continue;
-    }
-    if (c != '<') continue;
-    if (xml[i] == '/') {
-      ++i;
-      const std::string closed = name();
-      if (open.empty() || open.back() != closed || xml[i++] != '>') return "</" + closed + ">";
-      open.pop_back();
-      continue;
-    }
-    open.push_back(name());
-    while (i < xml.size() && xml[i] != '>' && xml[i] != '/') {
-      while (i < xml.size() && std::isspace(static_cast<unsigned char>(xml[i]))) ++i;
-      if (xml[i] == '>' || xml[i] == '/') break;
-      if (name().empty() || xml.substr(i, 2) != "=\"") return "an attribute of <" + open.back() + ">";
-      i = xml.find_first_of("\"<&", i + 2);
-      if (i == std::string_view::npos || xml[i] != '"') return "a value in <" + open.back() + ">";
-      ++i;
-    }
-    if (xml[i] == '/') {
-      open.pop_back();
-      ++i;
-    }
-    if (xml[i++] != '>') return "the end of a tag";
-  }
-  return open.empty() ? "" : "<" + open.back() + "> is open";
-}
-
 std::string draw(const std::vector<LossPoint>& training, const std::vector<LossPoint>& validation = {}) {
   const std::string svg = draw_loss_curve("a run", training, validation);
-  EXPECT_EQ(what_is_wrong(svg), "");
+  EXPECT_EQ(what_is_wrong_in_xml(svg), "");
   EXPECT_THAT(svg, Not(HasSubstr("nan")));
   EXPECT_THAT(svg, Not(HasSubstr("inf")));
   return svg;
-}
-
-TEST(LossCurve, TheCheckerFindsWhatIsWrong) {
-  EXPECT_EQ(what_is_wrong("<a b=\"c\"><d/>x &amp; y</a>\n"), "");
-  for (const char* bad : {"<a>", "<a></b>", "<a b=c/>", "x & y", "<a b=\"<\"/>", "</a>"}) {
-    EXPECT_NE(what_is_wrong(bad), "") << bad;
-  }
 }
 
 TEST(LossCurve, DrawsNothingOnePointAndMany) {
@@ -107,7 +59,7 @@ TEST(LossCurve, TicksOfAShortRunAreWholeStepsOnce) {
 
 TEST(LossCurve, ATitleIsText) {
   const std::string svg = draw_loss_curve("<b> & \x01\n\"c\"", {{1, 2}}, {});
-  EXPECT_EQ(what_is_wrong(svg), "");
+  EXPECT_EQ(what_is_wrong_in_xml(svg), "");
   EXPECT_THAT(svg, HasSubstr("&lt;b> &amp;   \"c\""));
 }
 

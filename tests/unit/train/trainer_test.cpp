@@ -62,7 +62,7 @@ data::SequenceBatch batch(int64_t first, int64_t sequences = 4) {
 class TrainerTest : public testing::Test {
  protected:
   Trainer make(const TrainOptions& o, DType compute = DType::f64, float dropout = 0) {
-    return Trainer(model(dropout), o, parallel::Numerics::of(compute), *device, *alone);
+    return Trainer(model(dropout), o, parallel::Numerics::of(compute), *device, alone);
   }
   static std::map<std::string, std::vector<double>> values(Trainer& trainer) {
     std::map<std::string, std::vector<double>> result;
@@ -76,7 +76,7 @@ class TrainerTest : public testing::Test {
   }
 
   std::unique_ptr<kernels::Device> device = kernels::make_cpu_device(2);
-  std::unique_ptr<parallel::Communicator> alone = parallel::make_self_communicator();
+  parallel::MeshGroups alone;
 };
 
 // f64: Adam divides by the root of the second moment, so a gradient of 1e-6 whose rounding is 1e-18 moves its
@@ -262,7 +262,7 @@ TEST_F(TrainerTest, ATrainerThatIsSavedAndLoadedGoesOnToTheBit) {
 
     // Only the model, for generation: what it computes with is the same.
     ASSERT_TRUE(load_state(*checkpoint, second).ok());
-    parallel::ParameterSet inference(parallel::Mesh(), *device, parallel::Numerics::of(compute), false);
+    parallel::ParameterSet inference(*device, parallel::Numerics::of(compute), false);
     const parallel::Decoder decoder(model(), inference);
     ASSERT_TRUE(load_model(*checkpoint, inference).ok());
     for (parallel::Parameter* p : inference.all()) {
@@ -270,7 +270,7 @@ TEST_F(TrainerTest, ATrainerThatIsSavedAndLoadedGoesOnToTheBit) {
     }
     parallel::DecoderConfig other = model();
     other.hidden = 32;
-    parallel::ParameterSet wrong(parallel::Mesh(), *device, parallel::Numerics::of(compute), false);
+    parallel::ParameterSet wrong(*device, parallel::Numerics::of(compute), false);
     const parallel::Decoder wrong_decoder(other, wrong);
     const Status status = load_model(*checkpoint, wrong);
     ASSERT_FALSE(status.ok());

@@ -1,4 +1,4 @@
-#include "parallel/optim/adamw.h"
+#include "parallel/optim/optimizer.h"
 
 #include <gtest/gtest.h>
 
@@ -14,7 +14,7 @@ struct Reference {
   std::vector<double> value, first, second;
 
   void step(const std::vector<double>& gradient, int64_t t, double rate, double scale, double decay,
-            const AdamWOptions& o) {
+            const OptimizerOptions& o) {
     for (size_t i = 0; i < value.size(); ++i) {
       const double g = gradient[i] * scale;
       first[i] = o.beta1 * first[i] + (1 - o.beta1) * g;
@@ -26,12 +26,24 @@ struct Reference {
   }
 };
 
-class AdamWTest : public testing::TestWithParam<DType> {
+class OptimizerTest : public testing::TestWithParam<DType> {
  protected:
   void SetUp() override {
     set.add({"matrix", {5, 7}, {}, Initializer::normal(0.5f)});
     set.add({"vector", {7}, {}, Initializer::constant(1), false});
+    set.allocate();
     for (Parameter* p : set.all()) p->initialize(3);
+  }
+  double gradient_norm() {
+    set.complete_gradients();
+    return std::sqrt(set.squared_gradient_norm());
+  }
+  void step(Optimizer& optimizer, int64_t number, double rate, double norm) {
+    set.complete_gradients();
+    for (ParameterBucket* bucket : set.buckets()) {
+      optimizer.update(*bucket, number, rate, norm);
+      bucket->forget_gradients();
+    }
   }
   std::vector<double> give_gradient(Parameter& p, double size) {
     std::vector<double> values(static_cast<size_t>(p.global_elements()));
@@ -42,19 +54,19 @@ class AdamWTest : public testing::TestWithParam<DType> {
   }
 
   std::unique_ptr<kernels::Device> device = kernels::make_cpu_device(2);
-  ParameterSet set{Mesh(), *device, Numerics::of(GetParam()), true};
+  ParameterSet set{*device, Numerics::of(GetParam()), true};
   std::mt19937_64 engine{5};
   std::normal_distribution<double> normal;
 };
 
 // f64: a few roundings a step. f32 (and bf16, whose master is f32): ten steps of 1e-2, each rounded to 6e-8 of
 // values below 2, and an update that is good to some 1e-6 of itself.
-TEST_P(AdamWTest, MatchesTheDefinitionWithClippingAndWithoutDecayOfVectors) {
+TEST_P(OptimizerTest, AdamWMatchesItsDefinitionWithClippingAndWithoutDecayOfVectors) {
   const double tolerance = GetParam() == DType::f64 ? 1e-14 : 2e-6;
-  AdamWOptions options;
+  OptimizerOptions options;
   options.gradient_clip = 1;
   options.weight_decay = 0.3;
-  AdamW optimizer(set, options);
+  Optimizer optimizer(set, options);
   std::vector<Reference> references;
   for (Parameter* p : set.all()) {
     const std::vector<double> zeros(static_cast<size_t>(p->global_elements()), 0.0);
@@ -68,10 +80,10 @@ TEST_P(AdamWTest, MatchesTheDefinitionWithClippingAndWithoutDecayOfVectors) {
       gradients.push_back(give_gradient(*p, size));
       for (double g : gradients.back()) squares += g * g;
     }
-    const double norm = optimizer.gradient_norm();
+    const double norm = gradient_norm();
     EXPECT_NEAR(norm, std::sqrt(squares), 1e-12 * norm);  // summed in f64 from exact values
     const double rate = 1e-2 / static_cast<double>(t);
-    optimizer.step(t, rate, norm);
+    step(optimizer, t, rate, norm);
     for (size_t i = 0; i < references.size(); ++i) {
       references[i].step(gradients[i], t, rate, std::min(1.0, 1 / std::sqrt(squares)), i == 0 ? 0.3 : 0, options);
       const auto found = set.all()[i]->master().to_host<double>();
@@ -84,39 +96,63 @@ TEST_P(AdamWTest, MatchesTheDefinitionWithClippingAndWithoutDecayOfVectors) {
   }
 }
 
-TEST_P(AdamWTest, AParameterWithoutAGradientCountsAsZeroGradient) {
-  AdamWOptions options;
+TEST_P(OptimizerTest, AParameterWithoutAGradientCountsAsZeroGradient) {
+  OptimizerOptions options;
   options.weight_decay = 0;
-  AdamW optimizer(set, options);
+  Optimizer optimizer(set, options);
   const std::vector<double> before = set.all()[1]->master().to_host<double>();
   give_gradient(*set.all()[0], 1);
-  optimizer.step(1, 0.1, optimizer.gradient_norm());
+  step(optimizer, 1, 0.1, gradient_norm());
   EXPECT_EQ(set.all()[1]->master().to_host<double>(), before);
 }
 
-TEST_P(AdamWTest, WithoutClippingTheNormDoesNotMatter) {
-  AdamWOptions options;
+TEST_P(OptimizerTest, WithoutClippingTheNormDoesNotMatter) {
+  OptimizerOptions options;
   options.gradient_clip = 0;
-  AdamW optimizer(set, options);
+  Optimizer optimizer(set, options);
   const std::vector<double> start = set.all()[1]->master().to_host<double>();
   const std::vector<double> gradient = give_gradient(*set.all()[1], 50);
-  optimizer.step(1, 0.25, 1e6);
+  step(optimizer, 1, 0.25, 1e6);
   const std::vector<double> after = set.all()[1]->master().to_host<double>();
   // The first step of Adam moves each element by the rate in its gradient's direction; f32 rounds to 1e-7.
   for (size_t i = 0; i < after.size(); ++i) EXPECT_NEAR(after[i], start[i] - std::copysign(0.25, gradient[i]), 1e-6);
 }
 
-TEST_P(AdamWTest, TheNormOfAGradientThatIsNotFiniteIsNotFinite) {
-  AdamW optimizer(set, {});
-  EXPECT_EQ(optimizer.gradient_norm(), 0);
+TEST_P(OptimizerTest, TheNormOfAGradientThatIsNotFiniteIsNotFinite) {
+  Optimizer optimizer(set, {});
+  EXPECT_EQ(gradient_norm(), 0);
   give_gradient(*set.all()[0], 1);
   Tensor target = set.all()[1]->gradient().tensor;
   const std::vector<double> bad(7, std::numeric_limits<double>::quiet_NaN());
   target.copy_from(Tensor::from<double>(*device, bad, target.shape()).to(target.dtype()));
-  EXPECT_FALSE(std::isfinite(optimizer.gradient_norm()));
+  EXPECT_FALSE(std::isfinite(gradient_norm()));
 }
 
-INSTANTIATE_TEST_SUITE_P(Dtypes, AdamWTest, testing::Values(DType::f64, DType::f32, DType::bf16),
+TEST_P(OptimizerTest, SgdMovesAgainstTheClippedGradientAndKeepsNothing) {
+  OptimizerOptions options;
+  options.kind = OptimizerKind::sgd;
+  options.gradient_clip = 2;
+  options.weight_decay = 0.5;
+  EXPECT_TRUE(options.states().empty());
+  Optimizer optimizer(set, options);
+  std::vector<std::vector<double>> before, gradients;
+  for (Parameter* p : set.all()) {
+    before.push_back(p->master().to_host<double>());
+    gradients.push_back(give_gradient(*p, 3));
+  }
+  const double norm = gradient_norm();
+  ASSERT_GT(norm, 2);
+  step(optimizer, 1, 0.1, norm);
+  for (size_t i = 0; i < before.size(); ++i) {
+    const std::vector<double> after = set.all()[i]->master().to_host<double>();
+    for (size_t j = 0; j < after.size(); ++j) {
+      const double kept = before[i][j] * (i == 0 ? 1 - 0.1 * 0.5 : 1);
+      EXPECT_NEAR(after[j], kept - 0.1 * 2 / norm * gradients[i][j], GetParam() == DType::f64 ? 1e-15 : 3e-7);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Dtypes, OptimizerTest, testing::Values(DType::f64, DType::f32, DType::bf16),
                          [](const auto& info) { return std::string(kernels::name_of(info.param)); });
 
 }  // namespace
