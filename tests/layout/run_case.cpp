@@ -113,6 +113,13 @@ Outcome run_on_one_rank(const Case& c, const Replayed& replayed) {
   return run_rank(c, alone, options, {}, replayed);
 }
 
+Outcome run_in_world(const Case& c, parallel::Communicator& world, const Replayed& replayed) {
+  parallel::MeshGroups groups(parallel::Mesh(c.mesh, world.rank()), world);
+  train::TrainOptions options = options_of(c, c.micro_batch);
+  options.recompute = c.recompute;
+  return run_rank(c, groups, options, c.sharing, replayed);
+}
+
 Outcome run_on_layout(const Case& c, const Replayed& replayed) {
   auto world = parallel::make_thread_communicators(c.mesh.ranks(), "world", {.deadline = std::chrono::seconds(60)});
   std::vector<Outcome> outcomes(world.size());
@@ -120,10 +127,7 @@ Outcome run_on_layout(const Case& c, const Replayed& replayed) {
   for (size_t rank = 0; rank < world.size(); ++rank) {
     threads.emplace_back([&, rank] {
       try {
-        parallel::MeshGroups groups(parallel::Mesh(c.mesh, static_cast<int>(rank)), *world[rank]);
-        train::TrainOptions options = options_of(c, c.micro_batch);
-        options.recompute = c.recompute;
-        outcomes[rank] = run_rank(c, groups, options, c.sharing, replayed);
+        outcomes[rank] = run_in_world(c, *world[rank], replayed);
       } catch (const std::exception& e) {
         outcomes[rank].error = fmt::format("rank {}: {}", rank, e.what());
         world[rank]->abort(outcomes[rank].error);

@@ -26,6 +26,8 @@ struct Outcome {
 using Replayed = std::shared_ptr<const parallel::Routing>;
 
 Outcome run_on_one_rank(const Case& of, const Replayed& replayed = {});
+// This rank's part of a case that has as many ranks as the world. Throws CommunicationError.
+Outcome run_in_world(const Case& of, parallel::Communicator& world, const Replayed& replayed = {});
 // Ranks as threads. What differs between ranks that should agree is an error.
 Outcome run_on_layout(const Case& of, const Replayed& replayed = {});
 
