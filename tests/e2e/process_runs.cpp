@@ -107,6 +107,14 @@ void RankRuns::train_on(const std::string& out, const std::string& mode, int ran
   EXPECT_EQ(outcome.exit_code, 0) << describe(outcome);
 }
 
+void RankRuns::expect_same_losses(const std::string& one, const std::string& other) const {
+  for (const char* member : {"loss", "grad_norm", "validation_loss"}) {
+    const std::vector<std::string> a = metric(one, member), b = metric(other, member);
+    ASSERT_EQ(a.size(), b.size()) << member;
+    for (size_t i = 0; i < a.size(); ++i) EXPECT_NEAR(std::stod(a[i]), std::stod(b[i]), 1e-4) << member << i;
+  }
+}
+
 void RankRuns::expect_same_bits(const std::string& one, const std::string& other, int steps) const {
   for (const char* member : {"loss", "grad_norm"}) EXPECT_EQ(metric(one, member), metric(other, member)) << member;
   EXPECT_EQ(tensors(one, steps), tensors(other, steps));
