@@ -163,9 +163,22 @@ Result<Case> parse_case(const std::string& text) {
 Result<bool> fits(const Case& c, const std::string& words) {
   const auto divided = [](int64_t size, int64_t parts) { return (parts - size % parts) % parts; };
   const int64_t cuts = c.mesh.tensor * (c.mesh.context > 1 ? 2 * c.mesh.context : 1);
+  const int64_t padded = c.sequence_length + divided(c.sequence_length, cuts);
+  // Pieces of a sequence, two a context rank, that hold more than padding.
+  const int64_t piece = padded / (2 * c.mesh.context), pieces = (c.sequence_length + piece - 1) / piece;
+  const bool plain = c.model.window == 0 && !c.documents;
   const std::map<std::string_view, int64_t> following{
       {"ranks", c.mesh.ranks()},
       {"microbatches", c.global_batch / c.mesh.data / c.micro_batch},
+      {"stage_ranks", c.mesh.stage_ranks()},
+      {"replicas", c.mesh.data * c.mesh.context},
+      {"sequence_ranks", c.mesh.context * c.mesh.tensor},
+      {"ring", c.mesh.context > 1 && (c.exchange == 1 || (c.exchange == 0 && plain))},
+      {"pieces", pieces},
+      {"second_pieces", std::max<int64_t>(0, pieces - c.mesh.context)},
+      {"span", c.model.window > 0 ? c.model.window : c.sequence_length},
+      {"local_experts", c.model.experts.count / c.mesh.expert},
+      {"unchosen_experts", c.model.experts.count - c.model.experts.per_token},
       {"padding", divided(c.sequence_length, cuts)},
       {"vocabulary_padding", divided(c.model.vocabulary, c.mesh.tensor)},
       {"kv_sharing", c.mesh.kv_sharing},
@@ -231,6 +244,9 @@ Case draw_case(uint64_t seed, DType compute, int max_ranks) {
                                                       : parallel::Schedule::gpipe;
     c.recompute = static_cast<parallel::Recompute>(random.below(3));
     c.micro_batch = divisor(random, c.global_batch / c.mesh.data, 8);
+    // One rank that takes as many sequences at a time as the layout would be wrong together with it.
+    if (const int64_t together = c.mesh.data * c.micro_batch; c.reference_micro_batch == together)
+      c.reference_micro_batch = together < c.global_batch ? c.global_batch : 1;
     if (flag()) {
       parallel::ExpertConfig& e = c.model.experts;
       e.count = one_of({2, 4, 6, 8});

@@ -43,7 +43,10 @@ struct Case {
 Case draw_case(uint64_t seed, DType compute = DType::f64, int max_ranks = 16);
 Result<Case> parse_case(const std::string& text);
 // Whether it fits words like "ranks.tensor>1 tied=1 zero<2": names as in a case's text, and of what follows from it:
-// ranks, microbatches, padding (tokens of a sequence), vocabulary_padding, kv_sharing. Errors name the word.
+// ranks, stage_ranks, replicas (data × context), sequence_ranks (context × tensor), microbatches, padding (tokens of a
+// sequence), vocabulary_padding, kv_sharing; ring (attention's exchange), pieces of a sequence that hold tokens, and
+// second_pieces, of the ranks that have two such; span (tokens that one attends to at most), local_experts (of a rank),
+// unchosen_experts (by a token). Errors name the word.
 Result<bool> fits(const Case& c, const std::string& words);
 // Simpler ones that might fail too, the simplest first.
 std::vector<Case> simpler_cases(const Case& of);

@@ -18,16 +18,16 @@ Case draw_clear_case(uint64_t seed, DType compute) {
 
 }  // namespace
 
-std::string try_case(const Case& c) {
+std::string try_case(const Case& c, std::chrono::milliseconds deadline) {
   if (c.compute != DType::bf16) {
     const Outcome one = run_on_one_rank(c);
-    return is_clear(c, one) ? compare(run_on_layout(c), one, c.compute) : "";
+    return is_clear(c, one) ? compare(run_on_layout(c, {}, deadline), one, c.compute) : "";
   }
   // In bf16 a router's scores are coarse: all go where one rank would send them.
   Case precise = c;
   precise.compute = DType::f64;
   const Outcome exact = run_on_one_rank(precise);
-  return compare_distances(run_on_layout(c, exact.routing), run_on_one_rank(c, exact.routing), exact);
+  return compare_distances(run_on_layout(c, exact.routing, deadline), run_on_one_rank(c, exact.routing), exact);
 }
 
 std::string try_seed(uint64_t seed, DType compute) {

@@ -2,7 +2,9 @@
 //
 //   layout_fuzzer [--cases N] [--seed S] [--compute f64|f32|bf16]     N cases from seed S on
 //   layout_fuzzer --case 'key=value …'                                one, as a failure prints it
-//   layout_fuzzer --where 'key>value …' --count | --list              how many of N cases that fit fail; what they are
+//   layout_fuzzer --where 'key>value …' --count [--deadline SECONDS]  how many of N cases that fit fail
+//     --agreeing                                                      and which do not
+//   layout_fuzzer --where 'key>value …' --list                        what they are
 #include <CLI/CLI.hpp>
 
 #include "tests/layout/fuzz.h"
@@ -14,7 +16,8 @@ struct Arguments {
   uint64_t cases = 200, seed = 1;
   kernels::DType compute = kernels::DType::f64;
   std::string text, where;
-  bool count = false, list = false;
+  bool count = false, list = false, agreeing = false;
+  int64_t deadline_s = 60;  // of a collective
 };
 
 int try_one(const std::string& text) {
@@ -39,7 +42,9 @@ int run(const Arguments& arguments) {
     if (arguments.list) {
       fmt::print("{}: {}\n", seed, c.to_string());
     } else if (arguments.count) {
-      failed += try_case(c).empty() ? 0 : 1;
+      const bool differs = !try_case(c, std::chrono::seconds(arguments.deadline_s)).empty();
+      failed += differs ? 1 : 0;
+      if (!differs && arguments.agreeing) fmt::print("{}: {}\n", seed, c.to_string());
     } else if (const std::string failure = try_seed(seed, arguments.compute); !failure.empty()) {
       fmt::print("{}\n", failure);
       return 1;
@@ -64,6 +69,8 @@ int main(int argc, char** argv) {
   app.add_option("--case", arguments.text);
   app.add_option("--where", arguments.where);
   app.add_flag("--count", arguments.count);
+  app.add_option("--deadline", arguments.deadline_s);
+  app.add_flag("--agreeing", arguments.agreeing);
   app.add_flag("--list", arguments.list);
   CLI11_PARSE(app, argc, argv);
   return troupe::layout::run(arguments);

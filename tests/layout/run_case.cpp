@@ -120,8 +120,8 @@ Outcome run_in_world(const Case& c, parallel::Communicator& world, const Replaye
   return run_rank(c, groups, options, c.sharing, replayed);
 }
 
-Outcome run_on_layout(const Case& c, const Replayed& replayed) {
-  auto world = parallel::make_thread_communicators(c.mesh.ranks(), "world", {.deadline = std::chrono::seconds(60)});
+Outcome run_on_layout(const Case& c, const Replayed& replayed, std::chrono::milliseconds deadline) {
+  auto world = parallel::make_thread_communicators(c.mesh.ranks(), "world", {.deadline = deadline});
   std::vector<Outcome> outcomes(world.size());
   std::vector<std::thread> threads;
   for (size_t rank = 0; rank < world.size(); ++rank) {

@@ -1,5 +1,6 @@
 // What a case computes, on one rank or on its layout.
 #pragma once
+#include <chrono>
 #include <map>
 #include <string>
 #include <vector>
@@ -28,8 +29,10 @@ using Replayed = std::shared_ptr<const parallel::Routing>;
 Outcome run_on_one_rank(const Case& of, const Replayed& replayed = {});
 // This rank's part of a case that has as many ranks as the world. Throws CommunicationError.
 Outcome run_in_world(const Case& of, parallel::Communicator& world, const Replayed& replayed = {});
-// Ranks as threads. What differs between ranks that should agree is an error.
-Outcome run_on_layout(const Case& of, const Replayed& replayed = {});
+// Ranks as threads. What differs between ranks that should agree is an error, and so is a collective that takes longer
+// than `deadline`.
+Outcome run_on_layout(const Case& of, const Replayed& replayed = {},
+                      std::chrono::milliseconds deadline = std::chrono::seconds(60));
 
 // "": they agree. Else the first difference that is more than rounding explains: step, quantity, both values.
 std::string compare(const Outcome& layout, const Outcome& one, DType compute);
