@@ -8,6 +8,7 @@
 #include "parallel/mesh/layout.h"
 #include "parallel/plan/memory.h"
 #include "runtime/base/random.h"
+#include "tests/sanitized.h"
 
 namespace troupe::layout {
 namespace {
@@ -148,6 +149,37 @@ TEST_P(LayoutMemory, EveryRanksPeakIsThePlans) {
     EXPECT_GE(found.buffers, plan.buffers) << "rank " << rank;
     EXPECT_LE(found.buffers, plan.buffers + (2 << 20)) << "rank " << rank;
     EXPECT_NEAR(off(plan.total(), found.total() - (found.buffers - plan.buffers)), 0, 5) << "rank " << rank;
+  }
+}
+
+// Four times the ranks, four times the context, to 64k tokens: a rank keeps as much as before.
+TEST(ContextMemory, DoesNotGrowWithTheContextWhereRanksDo) {
+  const int64_t tokens = kSanitized ? 512 : 8192;  // of a rank
+  Case c{.name = "context", .mesh = {}, .microbatches = 1};
+  parallel::DecoderConfig model;
+  model.vocabulary = 64;
+  model.layers = 1;
+  model.width = 32;
+  model.heads = 2;
+  model.kv_heads = 1;
+  model.hidden = 64;
+  model.context = 8 * tokens;
+  ASSERT_TRUE(model.complete().ok());
+  int64_t first = 0;
+  for (int ranks : {2, 8}) {
+    const Layout layout{.mesh = {.context = ranks}};
+    const StepShape shape{.global_batch = 1, .sequence_length = ranks * tokens};
+    const std::vector<TrainingMemory> peaks = measure(c, model, layout, shape);
+    for (const TrainingMemory& peak : peaks) {
+      // But for the rotary angles of all positions: cosine and sine, f32, of half a head's width each.
+      const int64_t angles = shape.sequence_length * model.head_width * 4;
+      const int64_t bytes = peak.total() - angles;
+      std::printf("%6lld tokens on %d ranks: %9lld bytes on each, and %lld of rotary angles\n",
+                  static_cast<long long>(shape.sequence_length), ranks, static_cast<long long>(bytes),
+                  static_cast<long long>(angles));
+      if (first == 0) first = bytes;
+      EXPECT_NEAR(static_cast<double>(bytes), static_cast<double>(first), 0.05 * static_cast<double>(first)) << ranks;
+    }
   }
 }
 
