@@ -31,6 +31,9 @@ std::string MetricsLine::to_json() const {
       .field("generation", generation);
   if (validation_loss) line.field("validation_loss", *validation_loss);
   if (validation_bits_per_byte) line.field("validation_bits_per_byte", *validation_bits_per_byte);
+  if (balance_loss) line.field("balance_loss", *balance_loss);
+  if (z_loss) line.field("z_loss", *z_loss);
+  if (expert_load_entropy) line.field("expert_load_entropy", *expert_load_entropy);
   line.end_object();
   return line.text();
 }

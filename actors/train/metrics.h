@@ -21,6 +21,8 @@ struct MetricsLine {
   int64_t generation = 0;
   std::optional<double> validation_loss;
   std::optional<double> validation_bits_per_byte;
+  // Of a mixture of experts (StepReport).
+  std::optional<double> balance_loss = {}, z_loss = {}, expert_load_entropy = {};
 
   std::string to_json() const;
   friend bool operator==(const MetricsLine&, const MetricsLine&) = default;

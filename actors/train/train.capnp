@@ -66,6 +66,12 @@ struct MetricsLine {
   validationLoss @10 :Float64;
   hasValidationBitsPerByte @11 :Bool;
   validationBitsPerByte @12 :Float64;
+  hasBalanceLoss @13 :Bool;
+  balanceLoss @14 :Float64;
+  hasZLoss @15 :Bool;
+  zLoss @16 :Float64;
+  hasExpertLoadEntropy @17 :Bool;
+  expertLoadEntropy @18 :Float64;
 }
 
 struct TracePiece {

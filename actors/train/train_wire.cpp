@@ -97,7 +97,10 @@ struct Layout<MetricsLine> {
                                       Field{"mfu", &MetricsLine::mfu},
                                       Field{"generation", &MetricsLine::generation},
                                       Field{"validationLoss", &MetricsLine::validation_loss},
-                                      Field{"validationBitsPerByte", &MetricsLine::validation_bits_per_byte}};
+                                      Field{"validationBitsPerByte", &MetricsLine::validation_bits_per_byte},
+                                      Field{"balanceLoss", &MetricsLine::balance_loss},
+                                      Field{"zLoss", &MetricsLine::z_loss},
+                                      Field{"expertLoadEntropy", &MetricsLine::expert_load_entropy}};
 };
 
 template <>

@@ -117,6 +117,11 @@ Result<std::optional<MetricsLine>> TrainingRank::step() {
   line.learning_rate = report.learning_rate;
   line.mfu = peak_flops_ > 0 ? flops_per_token_ * line.tokens_per_second / peak_flops_ : 0;
   line.generation = generation_;
+  if (setup_->options.model.expert_layers() > 0) {
+    line.balance_loss = report.balance_loss;
+    line.z_loss = report.z_loss;
+    line.expert_load_entropy = report.expert_load_entropy;
+  }
   return std::optional(line);
 }
 

@@ -48,6 +48,11 @@ TEST_F(Layouts, OfExpertsTakeTheStepsOfOneRank) {
   train_well("both", settings({"parallel.data=4", "parallel.expert=2", "parallel.expert_tensor=2"}));
   expect_same_losses("one", "divided");
   expect_same_losses("one", "both");
+  for (const std::string& entropy : metric("both", "expert_load_entropy")) {
+    EXPECT_GT(std::stod(entropy), 0);
+    EXPECT_LE(std::stod(entropy), 1);
+  }
+  EXPECT_EQ(metric("both", "expert_load_entropy").size(), 20u);
 }
 
 TEST_F(Layouts, GoOnFromEachOthersCheckpoints) {

@@ -19,6 +19,12 @@ void for_each_message(const Check& check) {
   check(RankJoined{3, 2, 4711, ~0ull, 1ull << 40});
   check(MetricsLine{7, 3.25, 1792, 1e5, 0.25, 1.5, 3e-4, 0.4, 2, 3.5, 1.25});
   check(MetricsLine{.step = 7, .loss = 0.1, .validation_loss = 3.5, .validation_bits_per_byte = {}});
+  check(MetricsLine{.step = 8,
+                    .loss = 0.1,
+                    .validation_loss = {},
+                    .validation_bits_per_byte = {},
+                    .balance_loss = 0.25,
+                    .expert_load_entropy = 0.5});
   check(StagedCheckpoint{40, 2, "checkpoints/.tmp-step-00000040-g2", "checkpoints/step-00000040"});
 }
 
