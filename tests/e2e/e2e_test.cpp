@@ -128,6 +128,15 @@ std::vector<std::string> EndToEnd::metric(const std::string& out, const std::str
   return texts;
 }
 
+std::vector<double> EndToEnd::numbers(const std::string& out, const std::string& member) const {
+  std::vector<double> all;
+  for (const std::string& text : metric(out, member)) {
+    const std::string number = text.substr(text.find(": ") + 2);
+    if (!number.empty()) all.push_back(std::stod(number));
+  }
+  return all;
+}
+
 std::string EndToEnd::checkpoint(const std::string& out, int step) const {
   std::string digits = std::to_string(step);
   return out + "/checkpoints/step-" + std::string(8 - digits.size(), '0') + digits;

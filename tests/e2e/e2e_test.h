@@ -36,8 +36,10 @@ class EndToEnd : public testing::Test {
   // A run that has been stopped after 5, 10, 15 and 20 steps of 20, all checkpoints kept.
   void train_in_fives(const std::string& out) const { train_well(out, {"checkpoint.every=5", "checkpoint.keep=0"}); }
 
-  // The text of a member of every line of OUT/metrics.jsonl, by step; the last line of a step wins.
+  // "STEP: TEXT" of a member of every line of OUT/metrics.jsonl, by step; the last line of a step wins.
   std::vector<std::string> metric(const std::string& out, const std::string& member) const;
+  // Its numbers, of the steps that have it.
+  std::vector<double> numbers(const std::string& out, const std::string& member) const;
   // What the manifest of a step says about its tensors, checksums included.
   std::string tensors(const std::string& out, int step) const;
   std::string checkpoint(const std::string& out, int step) const;  // its folder

@@ -48,11 +48,12 @@ TEST_F(Layouts, OfExpertsTakeTheStepsOfOneRank) {
   train_well("both", settings({"parallel.data=4", "parallel.expert=2", "parallel.expert_tensor=2"}));
   expect_same_losses("one", "divided");
   expect_same_losses("one", "both");
-  for (const std::string& entropy : metric("both", "expert_load_entropy")) {
-    EXPECT_GT(std::stod(entropy), 0);
-    EXPECT_LE(std::stod(entropy), 1);
+  const std::vector<double> entropies = numbers("both", "expert_load_entropy");
+  EXPECT_EQ(entropies.size(), 20u);
+  for (double entropy : entropies) {
+    EXPECT_GT(entropy, 0);
+    EXPECT_LE(entropy, 1);
   }
-  EXPECT_EQ(metric("both", "expert_load_entropy").size(), 20u);
 }
 
 TEST_F(Layouts, GoOnFromEachOthersCheckpoints) {
@@ -60,9 +61,9 @@ TEST_F(Layouts, GoOnFromEachOthersCheckpoints) {
   train_well("changing", with({"parallel.tensor=2", "parallel.pipeline=2", "train.steps=10"}));
   train_well("changing", with({"parallel.data=2", "parallel.context=2", "parallel.zero=3", "train.steps=15"}), true);
   train_well("changing", with({"train.steps=20"}), true);
-  const std::vector<std::string> once = metric("once", "loss"), changing = metric("changing", "loss");
+  const std::vector<double> once = numbers("once", "loss"), changing = numbers("changing", "loss");
   ASSERT_EQ(once.size(), changing.size());
-  for (size_t i = 0; i < once.size(); ++i) EXPECT_NEAR(std::stod(once[i]), std::stod(changing[i]), 1e-4) << i;
+  for (size_t i = 0; i < once.size(); ++i) EXPECT_NEAR(once[i], changing[i], 1e-4) << i;
 }
 
 TEST_F(Layouts, OfProcessesHaveTheBitsOfThreadsAndOutliveAKill) {
